@@ -1,0 +1,99 @@
+"""Configuration: pydantic models that `--set key=value` changes and that refuse unknown keys."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from encore.base.errors import ConfigurationError, UnknownNameError
+
+Settings = Mapping[str, Any]
+
+
+class Configuration(BaseModel):
+    """Base of every configuration: frozen, typed, without room for misspelt keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+_Configuration = TypeVar("_Configuration", bound=Configuration)
+
+
+def parse_settings(assignments: Iterable[str]) -> dict[str, Any]:
+    """Read `key=value` words; values are JSON where they can be (`0.1`, `true`, `[1,2]`), text otherwise.
+
+    Raises:
+        ConfigurationError: a word without `=`, or a key that comes twice.
+    """
+    settings: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        key = key.strip()
+        if not equals or not key:
+            raise ConfigurationError(
+                f"--set '{assignment}' is not key=value", "write for example --set epochs=20"
+            )
+        if key in settings:
+            raise ConfigurationError(f"--set gives '{key}' twice", "give each key once")
+        try:
+            settings[key] = json.loads(text)
+        except json.JSONDecodeError:
+            settings[key] = text
+    return settings
+
+
+def configure(
+    kind: type[_Configuration], settings: Settings, defaults: Settings | None = None
+) -> _Configuration:
+    """Build a configuration from defaults and settings; dotted keys reach into sections.
+
+    Args:
+        kind: the configuration's class.
+        settings: what the user set (`{"epochs": 20, "augmentation.horizontal_flip": 0}`).
+        defaults: values that replace the class's own defaults.
+
+    Raises:
+        UnknownNameError: a key that the configuration has not, with the nearest and the list.
+        ConfigurationError: a value that does not fit, with the key and what is due.
+    """
+    values: dict[str, Any] = json.loads(json.dumps(dict(defaults or {})))
+    for key, value in settings.items():
+        _check_key(kind, key)
+        *sections, last = key.split(".")
+        place = values
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[last] = value
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or kind.__name__
+        raise ConfigurationError(
+            f"'{where}' cannot be {first.get('input')!r}",
+            first["msg"].removeprefix("Value error, "),
+        ) from error
+
+
+def keys_of(kind: type[BaseModel], prefix: str = "") -> list[str]:
+    """Every key that `--set` takes for `kind`, sections dotted; `name.*` where a section takes any key."""
+    keys: list[str] = []
+    for name, field in kind.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys += keys_of(field.annotation, f"{prefix}{name}.")
+        elif getattr(field.annotation, "__origin__", None) is dict:
+            keys.append(f"{prefix}{name}.*")
+        else:
+            keys.append(prefix + name)
+    return keys
+
+
+def _check_key(kind: type[BaseModel], key: str) -> None:
+    known = keys_of(kind)
+    open_sections = tuple(name.removesuffix("*") for name in known if name.endswith(".*"))
+    if key in known or (open_sections and key.startswith(open_sections)):
+        return
+    raise UnknownNameError("key", key, known)

@@ -1,0 +1,116 @@
+"""A run's folder: opened once, never half-written, continued where it stopped.
+
+Protocol. On opening, the folder is locked and `request.json` records what was asked. Work is cut into
+named steps; a step leaves one JSON file when it is done, so that a killed run, opened again with
+`resume`, skips what is done. Training keeps its own checkpoints under `checkpoints/`. Everything is written
+under a temporary name and renamed.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from encore.base.errors import RunFolderError
+from encore.base.files import unwritable, write_json
+
+REQUEST = "request.json"
+_LOCK = ".lock"
+
+
+def default_folder(name: str) -> Path:
+    """`runs/<name>-<date>-<time>`, below the working directory."""
+    return Path("runs") / f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+
+
+class RunFolder:
+    """One run on disk.
+
+    Args:
+        path: the folder; made if missing.
+        request: what was asked, plain JSON values; a resumed run has to ask the same.
+        resume: continue what lies there; without it a non-empty folder is refused.
+
+    Raises:
+        RunFolderError: the folder is not empty, is in use by another process, cannot be written, or was
+            started with another request.
+    """
+
+    def __init__(self, path: Path | str, request: dict[str, Any], *, resume: bool = False) -> None:
+        self.path = Path(path)
+        self.request = json.loads(json.dumps(request))
+        if self.path.exists() and not self.path.is_dir():
+            raise RunFolderError(f"--out {self.path} is a file", "name a folder")
+        occupied = self.path.is_dir() and any(entry.name != _LOCK for entry in self.path.iterdir())
+        if occupied and not resume:
+            raise RunFolderError(
+                f"--out {self.path} is not empty", "add --resume to continue it, or name another folder"
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(self.path / _LOCK)
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise RunFolderError(
+                f"{self.path} is in use by another run", "wait for it, or name another folder with --out"
+            ) from None
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+        self.resumed = occupied
+        if occupied:
+            self._check_request()
+        else:
+            write_json(self.path / REQUEST, self.request)
+
+    def _check_request(self) -> None:
+        path = self.path / REQUEST
+        try:
+            earlier = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RunFolderError(
+                f"{self.path} cannot be resumed: it is no run ({REQUEST} is missing)",
+                "name another folder with --out",
+            ) from None
+        except json.JSONDecodeError as error:
+            raise RunFolderError(f"{path} is damaged ({error})", "start again in another folder") from error
+        changed = sorted(
+            key for key in {*earlier, *self.request} if earlier.get(key) != self.request.get(key)
+        )
+        if changed:
+            raise RunFolderError(
+                f"{self.path} was started with other values of: {', '.join(changed)}",
+                "resume with the same options, or name another folder with --out",
+            )
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Let other processes open the folder."""
+        self._lock.release()
+        (self.path / _LOCK).unlink(missing_ok=True)
+
+    def subfolder(self, *names: str) -> Path:
+        """A folder below the run's, made if missing."""
+        path = self.path.joinpath(*names)
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def finished(self, step: str) -> Any | None:
+        """What the step named `step` left when it was done, or None."""
+        path = self.path / f"{step}.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    def finish(self, step: str, outcome: Any) -> None:
+        """Record that `step` is done, with its outcome (JSON values)."""
+        write_json(self.path / f"{step}.json", outcome)

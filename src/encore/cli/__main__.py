@@ -1,0 +1,7 @@
+"""`python -m encore.cli` is `encore`."""
+
+import sys
+
+from encore.cli import main
+
+sys.exit(main())

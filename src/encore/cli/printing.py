@@ -1,0 +1,87 @@
+"""What verbs return, printed for people or as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from encore.cli.options import print_json, stdout
+from encore.results.performance import Plan
+from encore.results.report import REPORT
+from encore.results.table import figure, print_claims, verdict
+from encore.verbs.run import RunOutcome
+
+
+def print_outcome(outcome: RunOutcome, *, as_json: bool) -> None:
+    """The claims table and where the report lies."""
+    if as_json:
+        print_json(outcome.record.model_dump(mode="json"))
+        return
+    console = stdout()
+    print_claims(outcome.record, console)
+    seconds = outcome.record.seconds
+    console.print(f"\n{seconds:.0f} s; report: {outcome.folder / REPORT}", soft_wrap=True, highlight=False)
+
+
+def print_plan(plan: Plan, *, as_json: bool) -> None:
+    """What a run would do."""
+    if as_json:
+        print_json(asdict(plan))
+        return
+    console = stdout()
+    for heading, lines in (("data", plan.data), ("arms", plan.arms), ("note", plan.notes)):
+        for line in lines:
+            console.print(f"{heading:<7} {line}", highlight=False)
+    console.print(f"seeds   {', '.join(str(seed) for seed in plan.seeds)}", highlight=False)
+    console.print(f"time    about {_duration(plan.seconds)}", highlight=False)
+    console.print(f"memory  about {plan.memory_bytes / 2**30:.1f} GiB", highlight=False)
+    console.print(f"disk    about {plan.disk_bytes / 2**20:.0f} MiB", highlight=False)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def print_metrics(metrics: Mapping[str, float | None]) -> None:
+    """One metric a line."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    for name, value in metrics.items():
+        table.add_row(name, "–" if value is None else f"{value:.2f}")
+    stdout().print(table)
+
+
+def print_comparison(comparison: dict[str, Any], *, as_json: bool) -> None:
+    """Runs as columns, quantities as rows, each with its 95 % interval."""
+    if as_json:
+        print_json(comparison)
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("measurement", no_wrap=True)
+    for heading in comparison["runs"]:
+        table.add_column(f"{heading['run']}\n{heading['what']}")
+    for row in comparison["measurements"]:
+        table.add_row(row["name"], *(_interval(value, row["unit"]) for value in row["values"]))
+    claims = list(dict.fromkeys(claim for heading in comparison["runs"] for claim in heading["verdicts"]))
+    for claim in claims:
+        cells = [
+            verdict(one["verdicts"][claim]) if claim in one["verdicts"] else "–" for one in comparison["runs"]
+        ]
+        table.add_row(f"{claim}: verdict", *cells)
+    stdout().print(table)
+
+
+def _interval(value: Mapping[str, Any] | None, unit: str) -> str:
+    if value is None:
+        return "–"
+    text = figure(value["mean"], unit)
+    if value["low"] is None:
+        return text
+    return f"{text} [{figure(value['low'], '')}, {figure(value['high'], '')}]"

@@ -1,0 +1,115 @@
+"""Reading other people's checkpoints without ever executing them."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from encore.base.errors import CheckpointError
+
+_WRAPPERS = ("state_dict", "model", "module", "model_state_dict", "net")
+
+
+def read_state_dict(path: Path | str) -> dict[str, Tensor]:
+    """Read the tensors of a checkpoint by name.
+
+    Takes safetensors files, and PyTorch files through `torch.load(weights_only=True)`: a pickle that holds
+    anything but tensors and plain containers is refused, never executed. A state dict wrapped under
+    `state_dict`, `model`, `module` … is unwrapped.
+
+    Raises:
+        CheckpointError: the file is absent, truncated, not a checkpoint, or would need unpickling.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path} is no checkpoint file", "name a .safetensors or .pth file")
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise CheckpointError(
+                f"{path} is not a whole safetensors file ({error})", "copy or download it again"
+            ) from error
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} would execute code when unpickled, or is no PyTorch file; it was not opened ({_refused(error)})",
+            "ask for it as safetensors, or save its plain state dict with torch.save",
+        ) from error
+    except (RuntimeError, EOFError, KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is not a whole PyTorch checkpoint ({_refused(error)})", "copy or download it again"
+        ) from error
+    return _unwrapped(content, path)
+
+
+def _refused(error: Exception) -> str:
+    """The telling sentence of PyTorch's long message."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if "Unsupported" in line or "GLOBAL" in line]
+    return (telling or lines or [type(error).__name__])[0][:160]
+
+
+def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
+    while isinstance(content, Mapping) and not any(isinstance(value, Tensor) for value in content.values()):
+        inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
+        if inner is None:
+            break
+        content = inner
+    tensors = (
+        {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+        if isinstance(content, Mapping)
+        else {}
+    )
+    if not tensors:
+        raise CheckpointError(f"{path} holds no tensors by name", "give a state dict")
+    prefix = "module."
+    if all(name.startswith(prefix) for name in tensors):
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def load_state(model: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
+    """Load `state` into `model`, every tensor of it, or say in one line what does not fit.
+
+    Raises:
+        CheckpointError: tensors are missing, left over, of another shape, or not finite.
+    """
+    own = model.state_dict()
+    wrong_shape = [
+        f"{name} is {tuple(state[name].shape)} where {tuple(own[name].shape)} is due"
+        for name in own
+        if name in state and state[name].shape != own[name].shape
+    ]
+    missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
+    left_over = [name for name in state if name not in own]
+    not_finite = [
+        name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()
+    ]
+    if wrong_shape or missing or left_over or not_finite:
+        parts = [
+            _first(wrong_shape, "of another shape"),
+            _first(missing, "missing"),
+            _first(left_over, "left over"),
+            _first(not_finite, "not finite"),
+        ]
+        raise CheckpointError(
+            f"{where} does not fit {type(model).__name__}: {'; '.join(part for part in parts if part)}",
+            "name the model that the checkpoint is of, with its own number of classes",
+        )
+    model.load_state_dict(dict(state), strict=False)
+
+
+def _first(names: list[str], what: str) -> str:
+    if not names:
+        return ""
+    shown = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
+    return f"{len(names)} {what} ({shown})"

@@ -1,0 +1,206 @@
+"""The base class of every model: what it takes, how it is saved, which features it can hand out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+from huggingface_hub import PyTorchModelHubMixin
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from encore.base.errors import InputError
+from encore.base.files import replacing, write_json
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What `forward` takes, so that nobody has to remember it.
+
+    Attributes:
+        channel_order: order of the three colour channels that the network reads.
+        scale: the value that white has before mean and std are applied (255 for raw pixels, 1 for most).
+        mean, std: per channel, in the network's channel order and in units of `scale`.
+        size: (height, width) to which images are resized, or None to take them as they are.
+    """
+
+    channel_order: Literal["RGB", "BGR"] = "RGB"
+    scale: float = 1.0
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    size: tuple[int, int] | None = None
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Preprocessing:
+        """Rebuild from what `dataclasses.asdict` and JSON made of one (lists instead of tuples)."""
+        return cls(
+            **{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        )
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Turn pictures into the network's input.
+
+        Args:
+            images: (B, 3, H, W) or (3, H, W), RGB, `uint8` 0…255 or floating point 0…1.
+
+        Returns:
+            (B, 3, H', W') float32, where (H', W') is `size` if that is set.
+
+        Raises:
+            InputError: another number of dimensions or channels.
+        """
+        if images.ndim == 3:
+            images = images.unsqueeze(0)
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise InputError(
+                f"images of shape {tuple(images.shape)} came where (B, 3, H, W) in RGB is due",
+                "read pictures with encore.data.images.read_image",
+            )
+        white = 255.0 if not images.is_floating_point() else 1.0
+        inputs = images.to(torch.float32) * (self.scale / white)
+        if self.channel_order == "BGR":
+            inputs = inputs.flip(1)
+        if self.mean != (0.0, 0.0, 0.0) or self.std != (1.0, 1.0, 1.0):
+            mean, std = (inputs.new_tensor(values).view(1, 3, 1, 1) for values in (self.mean, self.std))
+            inputs = (inputs - mean) / std
+        if self.size is not None and tuple(inputs.shape[-2:]) != tuple(self.size):
+            inputs = F.interpolate(inputs, self.size, mode="bilinear", antialias=True, align_corners=False)
+        return inputs
+
+
+class FeatureInfo(NamedTuple):
+    """One feature map that a backbone hands out.
+
+    Attributes:
+        name: the stage it comes from.
+        num_channels: its channels.
+        reduction: how many input pixels one of its cells is wide (the stride).
+    """
+
+    name: str
+    num_channels: int
+    reduction: int
+
+
+@runtime_checkable
+class Backbone(Protocol):
+    """What a model implements to serve as an encoder for others (`create_model(…, features_only=True)`)."""
+
+    feature_info: Sequence[FeatureInfo]
+    """One entry per map, from the largest to the smallest."""
+
+    def forward_features(self, inputs: Tensor) -> list[Tensor]:
+        """Return the maps that `feature_info` describes, in its order."""
+        ...
+
+
+class FeatureExtractor(nn.Module):
+    """A backbone whose `forward` returns its feature maps.
+
+    Args:
+        model: any model that follows `Backbone`.
+        out_indices: which of its maps to hand out; all by default.
+
+    Raises:
+        InputError: the model has no spatial features, or an index lies outside.
+    """
+
+    def __init__(self, model: nn.Module, out_indices: Sequence[int] | None = None) -> None:
+        super().__init__()
+        if not isinstance(model, Backbone):
+            raise InputError(
+                f"{type(model).__name__} hands out no feature maps",
+                "choose a backbone: a model with feature_info and forward_features",
+            )
+        self.model = model
+        self.preprocessing = getattr(model, "preprocessing", Preprocessing())
+        num_maps = len(model.feature_info)
+        self.out_indices = tuple(range(num_maps)) if out_indices is None else tuple(out_indices)
+        if any(not -num_maps <= index < num_maps for index in self.out_indices):
+            raise InputError(
+                f"out_indices {self.out_indices} ask for maps that {type(model).__name__} has not",
+                f"it has {num_maps}: 0…{num_maps - 1}",
+            )
+        self.feature_info = [model.feature_info[index] for index in self.out_indices]
+
+    def forward(self, inputs: Tensor) -> list[Tensor]:
+        """(B, C, H, W) → one map per entry of `feature_info`."""
+        maps = self.model.forward_features(inputs)  # type: ignore[operator]
+        return [maps[index] for index in self.out_indices]
+
+
+class EncoreModel(nn.Module, PyTorchModelHubMixin):
+    """A model that says what it takes and can be saved, loaded and shared.
+
+    Subclasses take only plain JSON values as constructor arguments; these are the model's configuration.
+
+    Attributes:
+        preprocessing: what `forward` takes.
+        task: the kind of work it was made for (`segmentation`), once known.
+        classes: names of its outputs, once known.
+        colours: display colours of the classes as RGB triples, once known.
+    """
+
+    registered_name: str | None = None
+    preprocessing: Preprocessing = Preprocessing()
+    task: str | None = None
+    classes: tuple[str, ...] | None = None
+    colours: tuple[tuple[int, int, int], ...] | None = None
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """The constructor's arguments, defaults included."""
+        return dict(self._hub_mixin_config or {})  # type: ignore[call-overload]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        return next(self.parameters()).device
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        """Turn RGB pictures, `uint8` (B, 3, H, W), into the input of `forward`, on the model's device."""
+        return self.preprocessing(images.to(self.device, non_blocking=True))
+
+    def description(self) -> dict[str, Any]:
+        """What `config.json` holds under the key `encore`: all that is needed to build and use it again."""
+        return {
+            "name": self.registered_name,
+            "task": self.task,
+            "configuration": self.configuration,
+            "preprocessing": asdict(self.preprocessing),
+            "classes": list(self.classes) if self.classes is not None else None,
+            "colours": [list(colour) for colour in self.colours] if self.colours is not None else None,
+        }
+
+    def save(self, folder: Path | str, **more: Any) -> None:
+        """Write `config.json` and `model.safetensors`, each whole or not at all.
+
+        Args:
+            folder: made if missing.
+            more: further entries of `config.json`, beside `encore`.
+        """
+        folder = Path(folder)
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        with replacing(folder / "model.safetensors") as temporary:
+            save_file(tensors, temporary, metadata={"format": "pt"})
+        write_json(folder / "config.json", {"encore": self.description(), **more})
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        self.save(save_directory)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **_: Any) -> EncoreModel:
+        """Load a folder that `save_pretrained`, `fit` or `run` left, or a model of the Hugging Face hub."""
+        from encore.nn.creation import load
+
+        source = str(pretrained_model_name_or_path)
+        return load(source if Path(source).exists() or source.startswith("hf://") else f"hf://{source}")
+
+
+def num_parameters(model: nn.Module) -> int:
+    """How many trainable values `model` holds."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

@@ -1,0 +1,1 @@
+"""What was measured: claims and verdicts, records, tables, plots and the report."""

@@ -1,0 +1,235 @@
+"""The record of a run: `result.json` and its schema."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from encore.base.cards import Card, Claim, Direction, PaperFigure
+from encore.base.errors import RunFolderError
+from encore.base.files import write_text
+from encore.results.verdict import Interval, comparative_verdict, paired_difference
+
+RESULT = "result.json"
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Spread(_Record):
+    """A measured quantity over seeds.
+
+    Attributes:
+        mean: over the seeds.
+        std: sample standard deviation; null for a single value.
+        n: number of seeds.
+        values: each seed's value, in the order of the record's `seeds`.
+    """
+
+    mean: float
+    std: float | None
+    n: int
+    values: list[float]
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """Summarise at least one finite value."""
+        std = statistics.stdev(values) if len(values) > 1 else None
+        return cls(mean=statistics.fmean(values), std=std, n=len(values), values=list(values))
+
+
+class BaselineMeasurement(Spread):
+    """What a baseline reached in the same run.
+
+    Attributes:
+        name: the baseline.
+        difference: 95 % interval [low, high] of method minus baseline, paired over seeds; null below two.
+    """
+
+    name: str
+    difference: tuple[float, float] | None = None
+
+
+class ClaimRecord(_Record):
+    """One claim, what the paper says of it and what was measured."""
+
+    id: str
+    text: str
+    kind: Literal["comparative", "absolute", "exact"]
+    metric: str
+    unit: str
+    direction: Direction
+    paper: PaperFigure | None
+    baselines: list[BaselineMeasurement]
+    measured: Spread | None
+    holds: bool | None
+    note: str
+
+
+class DataRecord(_Record):
+    """One data set as it was used."""
+
+    name: str
+    sizes: dict[str, int]
+    classes: int
+    origin: str
+    source: str
+    embedded: bool
+
+
+class Picture(_Record):
+    """A picture in the run's folder, with its caption."""
+
+    path: str
+    caption: str
+
+
+class ArmRecord(_Record):
+    """What one trained arm cost and reached for one seed."""
+
+    arm: str
+    seed: int
+    seconds: float
+    metrics: dict[str, float | None]
+    curves: list[dict[str, float]] = []
+
+
+class ResultRecord(_Record):
+    """Everything that `result.json` holds."""
+
+    paper: str
+    title: str
+    scale: Literal["smoke", "laptop", "paper"]
+    created: str
+    data: list[DataRecord]
+    seeds: list[int]
+    configuration: dict[str, Any]
+    versions: dict[str, str]
+    machine: str
+    seconds: float
+    peak_memory_bytes: int
+    claims: list[ClaimRecord]
+    arms: list[ArmRecord]
+    pictures: list[Picture]
+    encore: str
+
+    def write(self, folder: Path) -> Path:
+        """Write `result.json` into `folder`, whole or not at all."""
+        path = folder / RESULT
+        write_text(path, self.to_json())
+        return path
+
+    def to_json(self) -> str:
+        """The record as indented JSON; NaN cannot occur in it."""
+        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of `result.json`."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **ResultRecord.model_json_schema()}
+
+
+def read_record(path: Path) -> ResultRecord:
+    """Read a `result.json`, or that of a run's folder.
+
+    Raises:
+        RunFolderError: there is none or it does not follow the schema.
+    """
+    path = path / RESULT if path.is_dir() else path
+    try:
+        return ResultRecord.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunFolderError(f"{path} does not exist", "give the folder of a finished encore run") from None
+    except (ValidationError, UnicodeDecodeError) as error:
+        first = str(error).splitlines()[0]
+        raise RunFolderError(f"{path} is no record of encore run ({first})", "run the paper again") from error
+
+
+def comparative_record(
+    claim: Claim,
+    measured: Sequence[float],
+    baselines: Mapping[str, Sequence[float]],
+    *,
+    undecided: str = "",
+    note: str = "",
+) -> ClaimRecord:
+    """Judge a comparative claim by the one rule.
+
+    Args:
+        claim: from the card.
+        measured, baselines: values per seed, paired.
+        undecided: a reason why there can be no verdict (stand-in data); empty otherwise.
+        note: more to say.
+    """
+    holds, why = comparative_verdict(claim.direction, measured, baselines)
+    if undecided:
+        holds, why = None, f"{undecided}; {why}"
+    rows = []
+    for name, values in baselines.items():
+        interval: Interval = paired_difference(measured, values)
+        bounded = math.isfinite(interval.low)
+        rows.append(
+            BaselineMeasurement(
+                name=name,
+                difference=(interval.low, interval.high) if bounded else None,
+                **Spread.of(values).model_dump(),
+            )
+        )
+    return _claim_record(
+        claim, rows, Spread.of(measured), holds, ". ".join(part for part in (why, note) if part)
+    )
+
+
+def exact_record(
+    claim: Claim,
+    measured: float,
+    *,
+    holds: bool,
+    baselines: Mapping[str, float] | None = None,
+    note: str = "",
+) -> ClaimRecord:
+    """Record a claim that chance does not touch: a count or an equality."""
+    rows = [
+        BaselineMeasurement(name=name, **Spread.of([value]).model_dump())
+        for name, value in (baselines or {}).items()
+    ]
+    return _claim_record(claim, rows, Spread.of([measured]), holds, note)
+
+
+def _claim_record(
+    claim: Claim, baselines: list[BaselineMeasurement], measured: Spread, holds: bool | None, note: str
+) -> ClaimRecord:
+    return ClaimRecord(
+        id=claim.id,
+        text=claim.text,
+        kind=claim.kind,
+        metric=claim.metric,
+        unit=claim.unit,
+        direction=claim.direction,
+        paper=claim.paper,
+        baselines=baselines,
+        measured=measured,
+        holds=holds,
+        note=note,
+    )
+
+
+def last_record(card: Card, *folders: Path) -> ResultRecord | None:
+    """The newest record of a paper among `folders` (each searched for `result.json` one level deep)."""
+    records = []
+    for folder in folders:
+        for path in sorted(folder.glob(f"*/{RESULT}")) if folder.is_dir() else []:
+            try:
+                record = read_record(path)
+            except RunFolderError:
+                continue
+            if record.paper == card.slug:
+                records.append(record)
+    return max(records, key=lambda record: record.created, default=None)

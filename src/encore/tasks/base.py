@@ -1,0 +1,216 @@
+"""What a task is: the batch format, loss, metrics, prediction and picture that many papers share.
+
+A task is found by its module: `encore.tasks.<name>` holds an instance called `TASK`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from encore.base.configuration import Configuration
+from encore.base.errors import UnknownNameError
+from encore.base.progress import ProgressReporter
+from encore.base.runtime import Runtime
+from encore.data.contracts import DataSplits
+from encore.nn.batch_norm import recompute_batch_norm_statistics
+from encore.nn.creation import create_model
+from encore.nn.model import EncoreModel
+from encore.training.configuration import TrainingConfiguration
+from encore.training.trainer import TrainingOutcome, device_of, train
+
+Metrics = dict[str, float | None]
+
+
+class FitConfiguration(Configuration):
+    """What `encore fit` can be told with `--set`; tasks add their own keys.
+
+    Attributes:
+        model: registered name of the model.
+        model_arguments: further arguments of the model (`model_arguments.width=32`).
+        weights: a checkpoint or RUN to start from.
+        training: optimiser, schedule, length.
+    """
+
+    model: str
+    model_arguments: dict[str, Any] = Field(default_factory=dict)
+    weights: str | None = None
+    training: TrainingConfiguration = TrainingConfiguration()
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A trained model with what it reached.
+
+    Attributes:
+        model: in evaluation mode, the weights of the best validation epoch.
+        outcome: curves and time.
+        validation, test: metrics of both parts; the test part was looked at once.
+    """
+
+    model: EncoreModel
+    outcome: TrainingOutcome
+    validation: Metrics
+    test: Metrics
+
+
+class Task(ABC):
+    """One kind of work.
+
+    Attributes:
+        name: what `encore fit` calls it.
+        configuration: its keys and defaults.
+        monitor: the validation metric (larger is better) that picks the model.
+    """
+
+    name: str
+    configuration: type[FitConfiguration]
+    monitor: str
+
+    @abstractmethod
+    def open_data(self, source: str, configuration: Any, runtime: Runtime) -> DataSplits:
+        """Open a folder or named set, cut into train, val and test."""
+
+    @abstractmethod
+    def open_part(self, source: str, model: EncoreModel, runtime: Runtime) -> Dataset[Any]:
+        """Open the samples that `evaluate` measures: the test part, or all where there are no parts."""
+
+    @abstractmethod
+    def prepare(self, model: EncoreModel, splits: DataSplits, configuration: Any) -> None:
+        """Write classes, colours and preprocessing into a model that is to be trained."""
+
+    @abstractmethod
+    def module(self, model: EncoreModel, splits: DataSplits, configuration: Any) -> lightning.LightningModule:
+        """The model with loss, metrics and optimiser."""
+
+    @abstractmethod
+    def training_set(self, splits: DataSplits, configuration: Any, seed: int) -> Dataset[Any]:
+        """The augmented training part; takes (epoch, index) pairs."""
+
+    @abstractmethod
+    def loader(self, dataset: Dataset[Any], batch_size: int) -> DataLoader[Any]:
+        """Batches of samples in order."""
+
+    @abstractmethod
+    def measure(
+        self,
+        model: EncoreModel,
+        dataset: Dataset[Any],
+        runtime: Runtime,
+        progress: ProgressReporter,
+        stage: str,
+    ) -> Metrics:
+        """Every metric of the task over `dataset`."""
+
+    @abstractmethod
+    def predict(
+        self,
+        model: EncoreModel,
+        inputs: Sequence[Path],
+        folder: Path,
+        runtime: Runtime,
+        progress: ProgressReporter,
+    ) -> list[dict[str, Any]]:
+        """Apply a model to files; writes results and pictures, returns the rows of `predictions.jsonl`."""
+
+    @abstractmethod
+    def picture(
+        self, models: Mapping[str, EncoreModel], dataset: Dataset[Any], path: Path, runtime: Runtime
+    ) -> None:
+        """Draw a few samples beside the truth and what each of `models` makes of them."""
+
+    def make_model(self, splits: DataSplits, configuration: Any, seed: int) -> EncoreModel:
+        """A fresh model for the data, initialised from `seed`."""
+        torch.manual_seed(seed)
+        arguments = {"num_classes": len(splits.classes), **configuration.model_arguments}
+        model = create_model(configuration.model, weights=configuration.weights, **arguments)
+        self.prepare(model, splits, configuration)
+        return model
+
+    def train(
+        self,
+        splits: DataSplits,
+        configuration: Any,
+        *,
+        runtime: Runtime,
+        folder: Path,
+        progress: ProgressReporter,
+        stage: str,
+    ) -> TrainedModel:
+        """Train a fresh model, or continue what `folder` holds; pick by validation, test once.
+
+        Leaves `config.json` and `model.safetensors` in `folder`.
+        """
+        training: TrainingConfiguration = configuration.training
+        model = self.make_model(splits, configuration, runtime.seed)
+        if training.channels_last:
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        outcome = train(
+            self.module(model, splits, configuration),
+            self.training_set(splits, configuration, runtime.seed),
+            self.loader(splits.val, training.batch_size),
+            configuration=training,
+            runtime=runtime,
+            folder=folder,
+            progress=progress,
+            stage=stage,
+            monitor=f"val_{self.monitor}",
+        )
+        load_trained(model, outcome.best_checkpoint)
+        model.to(device_of(runtime))
+        if training.recompute_batch_norm:
+            batches = (batch["image"] for batch in self.loader(splits.train, training.batch_size))
+            recompute_batch_norm_statistics(model, (model.preprocess(images) for images in batches))
+        model.eval()
+        validation = self.measure(model, splits.val, runtime, progress, f"{stage}: validation")
+        test = self.measure(model, splits.test, runtime, progress, f"{stage}: test")
+        model.save(folder)
+        return TrainedModel(model, outcome, validation, test)
+
+
+def load_trained(model: EncoreModel, checkpoint: Path) -> None:
+    """Load a training checkpoint's weights into the bare model."""
+    state: dict[str, Tensor] = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    prefix = "model."
+    model.load_state_dict(
+        {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+    )
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove the training checkpoints of a finished training; `model.safetensors` stays."""
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
+
+def list_tasks() -> list[str]:
+    """Names of the tasks there are."""
+    import encore.tasks
+
+    return sorted(
+        module.name.replace("_", "-")
+        for module in pkgutil.iter_modules(encore.tasks.__path__)
+        if module.ispkg
+    )
+
+
+def get_task(name: str) -> Task:
+    """The task called `name`.
+
+    Raises:
+        UnknownNameError: there is none, with the nearest.
+    """
+    if name not in list_tasks():
+        raise UnknownNameError("task", name, list_tasks())
+    return importlib.import_module(f"encore.tasks.{name.replace('-', '_')}").TASK

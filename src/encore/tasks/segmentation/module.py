@@ -1,0 +1,94 @@
+"""Segmentation as a LightningModule: loss, metrics, optimiser around any model that yields logits per pixel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from encore.nn.model import EncoreModel
+from encore.tasks.segmentation.losses import SegmentationLoss
+from encore.tasks.segmentation.metrics import SegmentationMetrics
+from encore.training.configuration import TrainingConfiguration
+from encore.training.optimisation import make_optimizer, make_schedule
+
+
+class SegmentationModule(lightning.LightningModule):
+    """Trains a model on batches of `SegmentationSample`.
+
+    Args:
+        model: (B, 3, H, W) → logits (B, K, H, W), with its own preprocessing.
+        loss: of logits and masks.
+        training: optimiser and schedule.
+        classes: names of the K classes.
+    """
+
+    def __init__(
+        self,
+        model: EncoreModel,
+        loss: SegmentationLoss,
+        training: TrainingConfiguration,
+        classes: tuple[str, ...],
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss
+        self.training_configuration = training
+        self.metrics = SegmentationMetrics(classes, boundary_tolerance=None)
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """The loss of one batch: images (B, 3, H, W) uint8 RGB, masks (B, H, W) uint8."""
+        return self.loss(self.model(self.model.preprocess(batch["image"])), batch["mask"].long())
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Add one batch to the validation metrics."""
+        masks = batch["mask"].long()
+        logits = logits_at(self.model, batch["image"], tuple(masks.shape[-2:]))
+        self.metrics.update(logits, masks)
+        self.log("val_loss", self.loss(logits, masks), batch_size=len(masks), sync_dist=True)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log mean IoU, global and class accuracy in percent."""
+        values = self.metrics.compute()
+        self.metrics.reset()
+        for name in ("mean_iou", "global_accuracy", "class_accuracy"):
+            value = values[name]
+            self.log(f"val_{name}", 0.0 if value is None else value, sync_dist=True)
+
+    def configure_optimizers(self) -> Any:
+        """The configured optimiser, with its schedule stepped per batch."""
+        optimizer = make_optimizer(self.model, self.training_configuration)
+        total = int(self.trainer.estimated_stepping_batches)
+        schedule = make_schedule(optimizer, self.training_configuration, total)
+        if schedule is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def logits_at(model: EncoreModel, images: Tensor, size: tuple[int, ...]) -> Tensor:
+    """The logits of `images`, (B, 3, H, W) uint8 RGB, resized bilinearly to `size` (height, width).
+
+    A model that was trained at another size sees the images at its own, by its preprocessing.
+    """
+    logits: Tensor = model(model.preprocess(images)).float()
+    if tuple(logits.shape[-2:]) != tuple(size):
+        logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
+    return logits
+
+
+@torch.no_grad()
+def predicted_mask(model: EncoreModel, image: Tensor) -> Tensor:
+    """The most likely class of every pixel.
+
+    Args:
+        model: in evaluation mode.
+        image: (3, H, W) uint8 RGB.
+
+    Returns:
+        (H, W) uint8, class indices, on the CPU.
+    """
+    logits = logits_at(model, image.unsqueeze(0), tuple(image.shape[-2:]))
+    return logits.argmax(1)[0].to(torch.uint8).cpu()

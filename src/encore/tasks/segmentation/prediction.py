@@ -1,0 +1,112 @@
+"""Applying a trained model to people's pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from encore.base.errors import DataError
+from encore.base.files import write_text
+from encore.base.progress import ProgressReporter
+from encore.data.images import find_images, read_image
+from encore.nn.model import EncoreModel
+from encore.tasks.segmentation.module import predicted_mask
+from encore.tasks.segmentation.pictures import (
+    class_colours,
+    overlay,
+    present_classes,
+    save_index_mask,
+    save_picture,
+    with_legend,
+)
+
+
+def input_files(inputs: Sequence[Path]) -> list[Path]:
+    """The pictures that `inputs` (files and folders) mean, in order.
+
+    Raises:
+        DataError: a path does not exist, or a folder holds no picture.
+    """
+    files: list[Path] = []
+    for path in inputs:
+        if path.is_dir():
+            found = find_images(path)
+            if not found:
+                raise DataError(f"{path} holds no pictures", "name a picture, or a folder of pictures")
+            files += found
+        elif path.is_file():
+            files.append(path)
+        else:
+            raise DataError(f"{path} does not exist", "name a picture, or a folder of pictures")
+    return files
+
+
+def unique_stems(files: Sequence[Path]) -> list[str]:
+    """A name for each file's results: its stem, numbered where stems repeat."""
+    stems: list[str] = []
+    seen: dict[str, int] = {}
+    for file in files:
+        count = seen.get(file.stem, 0)
+        seen[file.stem] = count + 1
+        stems.append(file.stem if count == 0 else f"{file.stem}_{count + 1}")
+    return stems
+
+
+def predict_files(
+    model: EncoreModel, inputs: Sequence[Path], folder: Path, progress: ProgressReporter
+) -> list[dict[str, Any]]:
+    """Segment pictures of any size.
+
+    For each it writes `<stem>.png`, the class index of every pixel at the picture's own size, and
+    `<stem>_overlay.png`, the picture under its coloured mask with a legend; at the end `predictions.jsonl`.
+    All pictures are read once before the first is segmented, so that a damaged one is named before
+    anything is written.
+
+    Returns:
+        The rows of `predictions.jsonl`: `input`, `mask`, `overlay`, `height`, `width`, and `classes`, the
+        share of pixels of every class that occurs.
+
+    Raises:
+        DataError: an input is missing or damaged.
+    """
+    files = input_files(inputs)
+    for step, file in enumerate(files, start=1):
+        read_image(file)
+        progress.update("checking pictures", step, len(files))
+    assert model.classes is not None
+    names, colours = model.classes, model.colours or class_colours(len(model.classes))
+    rows: list[dict[str, Any]] = []
+    for step, (file, stem) in enumerate(zip(files, unique_stems(files), strict=True), start=1):
+        image = read_image(file)
+        mask = predicted_mask(model, image)
+        shown = present_classes([mask], len(names))
+        save_index_mask(mask, folder / f"{stem}.png")
+        picture = overlay(image, mask, colours)
+        legend = [names[index] for index in shown], [colours[index] for index in shown]
+        save_picture(with_legend(picture, *legend), folder / f"{stem}_overlay.png")
+        rows.append(
+            {
+                "input": str(file),
+                "mask": f"{stem}.png",
+                "overlay": f"{stem}_overlay.png",
+                "height": mask.shape[0],
+                "width": mask.shape[1],
+                "classes": {names[index]: share for index, share in shares(mask, shown).items()},
+            }
+        )
+        progress.update("predicting", step, len(files))
+    write_text(
+        folder / "predictions.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    )
+    return rows
+
+
+def shares(mask: Tensor, classes: Sequence[int]) -> dict[int, float]:
+    """The share of pixels of each of `classes` in an (H, W) mask."""
+    counts = np.bincount(mask.numpy().ravel(), minlength=256) / mask.numel()
+    return {index: round(float(counts[index]), 6) for index in classes}

@@ -1,0 +1,197 @@
+"""The task `segmentation`: its configuration and the hooks of `Task`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from encore.base.errors import DataError
+from encore.base.progress import ProgressReporter
+from encore.base.runtime import Runtime
+from encore.data.augmentation import Augmented, SegmentationAugmentation
+from encore.data.contracts import DataSplits, SegmentationSample
+from encore.data.named import open_segmentation, open_segmentation_part
+from encore.nn.model import EncoreModel
+from encore.tasks.base import FitConfiguration, Metrics, Task
+from encore.tasks.segmentation.balancing import median_frequency_weights
+from encore.tasks.segmentation.losses import SegmentationLoss
+from encore.tasks.segmentation.metrics import SegmentationMetrics
+from encore.tasks.segmentation.module import SegmentationModule, logits_at, predicted_mask
+from encore.tasks.segmentation.pictures import class_colours, sample_sheet, save_picture
+from encore.tasks.segmentation.prediction import predict_files
+from encore.training.loading import plain_loader
+from encore.training.trainer import device_of
+
+
+class SegmentationFit(FitConfiguration):
+    """Keys of `encore fit segmentation`.
+
+    Attributes:
+        image_size: (height, width) to which pictures and masks are resized, as `90x120` or `[90,120]`;
+            null takes them as they are, or the most common size where they differ.
+        class_balancing: weights of the classes in the loss: `none`, `median_frequency` (Eigen & Fergus
+            2015) or its square root.
+        loss_normalisation: divide the loss by the sum of `weights`, as PyTorch does, or by the number of
+            `pixels`, as Caffe does.
+        augmentation: of the training part.
+    """
+
+    model: str = "segnet_basic"
+    image_size: tuple[int, int] | None = None
+    class_balancing: Literal["none", "median_frequency", "sqrt_median_frequency"] = "sqrt_median_frequency"
+    loss_normalisation: Literal["weights", "pixels"] = "weights"
+    augmentation: SegmentationAugmentation = Field(default_factory=SegmentationAugmentation)
+
+    @field_validator("image_size", mode="before")
+    @classmethod
+    def _size_in_words(cls, value: Any) -> Any:
+        if isinstance(value, str) and "x" in value:
+            return tuple(value.split("x"))
+        return value
+
+    @field_validator("image_size")
+    @classmethod
+    def _size_is_positive(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
+        if value is not None and min(value) < 1:
+            raise ValueError("height and width are at least 1")
+        return value
+
+
+class SegmentationTask(Task):
+    """A class for every pixel; metrics in percent."""
+
+    name = "segmentation"
+    configuration = SegmentationFit
+    monitor = "mean_iou"
+
+    def open_data(self, source: str, configuration: SegmentationFit, runtime: Runtime) -> DataSplits:
+        """Open images/ + masks/, an `.npz`, or a named set."""
+        return open_segmentation(
+            source, image_size=configuration.image_size, seed=runtime.seed, roots=runtime.data
+        )
+
+    def open_part(self, source: str, model: EncoreModel, runtime: Runtime) -> Dataset[Any]:
+        """The test part of `source` at its own size, its classes checked against the model's."""
+        dataset = open_segmentation_part(source, roots=runtime.data)
+        known = model.classes or ()
+        if tuple(dataset.classes) != known and len(dataset.classes) > len(known):
+            raise DataError(
+                f"{source} has {len(dataset.classes)} classes but the model knows {len(known)}: {', '.join(known)}",
+                "evaluate on masks with the model's class indices",
+            )
+        return dataset
+
+    def prepare(self, model: EncoreModel, splits: DataSplits, configuration: SegmentationFit) -> None:
+        """Classes, colours, and the size the model is trained at."""
+        model.task = self.name
+        model.classes = tuple(splits.classes)
+        model.colours = splits.colours or class_colours(len(splits.classes))
+        size = tuple(int(length) for length in splits.train[0]["mask"].shape)
+        model.preprocessing = replace(model.preprocessing, size=size)
+
+    def module(
+        self, model: EncoreModel, splits: DataSplits, configuration: SegmentationFit
+    ) -> SegmentationModule:
+        """The model with its balanced cross-entropy."""
+        weights = None
+        if configuration.class_balancing != "none":
+            power = 0.5 if configuration.class_balancing.startswith("sqrt") else 1.0
+            masks = (splits.train[index]["mask"] for index in range(len(splits.train)))
+            weights = median_frequency_weights(masks, len(splits.classes), power=power)
+        loss = SegmentationLoss(
+            len(splits.classes), class_weights=weights, normalisation=configuration.loss_normalisation
+        )
+        return SegmentationModule(model, loss, configuration.training, tuple(splits.classes))
+
+    def training_set(self, splits: DataSplits, configuration: SegmentationFit, seed: int) -> Dataset[Any]:
+        """The augmented training part."""
+        return Augmented(splits.train, configuration.augmentation, seed)
+
+    def loader(self, dataset: Dataset[Any], batch_size: int) -> DataLoader[Any]:
+        """Stacked samples in order."""
+        return plain_loader(dataset, batch_size)
+
+    @torch.no_grad()
+    def measure(
+        self,
+        model: EncoreModel,
+        dataset: Dataset[Any],
+        runtime: Runtime,
+        progress: ProgressReporter,
+        stage: str,
+    ) -> Metrics:
+        """G, C, mIoU, boundary F1 and per-class figures at the size of the masks, in percent."""
+        model.to(device_of(runtime)).eval()
+        assert model.classes is not None
+        metrics = SegmentationMetrics(model.classes).to(model.device)
+        total = len(dataset)  # type: ignore[arg-type]
+        step = 0
+        for images, masks in same_sized_batches(dataset, batch_size=8):
+            labels = logits_at(model, images, tuple(masks.shape[-2:])).argmax(1)
+            metrics.update(labels, masks.to(model.device).long())
+            step += len(images)
+            progress.update(stage, step, total)
+        return metrics.compute()
+
+    def predict(
+        self,
+        model: EncoreModel,
+        inputs: Sequence[Path],
+        folder: Path,
+        runtime: Runtime,
+        progress: ProgressReporter,
+    ) -> list[dict[str, Any]]:
+        """Index PNGs, overlays and `predictions.jsonl` for pictures of any size."""
+        return predict_files(model.to(device_of(runtime)).eval(), inputs, folder, progress)
+
+    def picture(
+        self,
+        models: Mapping[str, EncoreModel],
+        dataset: Dataset[Any],
+        path: Path,
+        runtime: Runtime,
+        num_samples: int = 4,
+    ) -> None:
+        """A sheet: picture, truth, and the masks of each model, for samples spread over `dataset`."""
+        total = len(dataset)  # type: ignore[arg-type]
+        indices = sorted(
+            {round(place * (total - 1) / max(num_samples - 1, 1)) for place in range(num_samples)}
+        )
+        one = next(iter(models.values()))
+        assert one.classes is not None
+        rows = []
+        for index in indices:
+            sample: SegmentationSample = dataset[index]
+            masks = [
+                predicted_mask(model.to(device_of(runtime)).eval(), sample["image"])
+                for model in models.values()
+            ]
+            rows.append((sample["image"], [sample["mask"], *masks]))
+        colours = one.colours or class_colours(len(one.classes))
+        headings = ["picture", "truth", *models]
+        save_picture(sample_sheet(rows, headings, one.classes, colours), path)
+
+
+def same_sized_batches(dataset: Dataset[Any], batch_size: int) -> Any:
+    """Yield (images, masks) stacks in order; a new batch begins wherever the size changes."""
+    images: list[Tensor] = []
+    masks: list[Tensor] = []
+    for index in range(len(dataset)):  # type: ignore[arg-type]
+        sample: SegmentationSample = dataset[index]
+        if images and (len(images) == batch_size or sample["image"].shape != images[0].shape):
+            yield torch.stack(images), torch.stack(masks)
+            images, masks = [], []
+        images.append(sample["image"])
+        masks.append(sample["mask"])
+    if images:
+        yield torch.stack(images), torch.stack(masks)
+
+
+TASK = SegmentationTask()

@@ -1,0 +1,92 @@
+"""`predict` and `evaluate`: a trained model on files and on data with truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from encore.base import registry
+from encore.base.errors import RunFolderError
+from encore.base.progress import ProgressReporter, SilentProgress
+from encore.base.runs import RunFolder, default_folder
+from encore.base.runtime import Runtime
+from encore.nn.creation import load
+from encore.nn.model import EncoreModel
+from encore.tasks.base import Metrics, Task, get_task
+from encore.verbs.run import runtime_request
+
+
+def predict(
+    run: str | Path,
+    inputs: Sequence[str | Path] | str | Path,
+    *,
+    out: Path | str | None = None,
+    runtime: Runtime | None = None,
+    progress: ProgressReporter | None = None,
+) -> list[dict[str, Any]]:
+    """Apply a trained model to files.
+
+    Args:
+        run: a RUN's folder, what `save_pretrained` left, or `hf://owner/name`.
+        inputs: files or folders.
+        out: where results, pictures and `predictions.jsonl` go; `runs/predict-<date>-<time>` by default.
+        runtime: device.
+        progress: told of all work.
+
+    Returns:
+        The rows of `predictions.jsonl`, with `folder`, where the files are, added.
+
+    Raises:
+        InputError: whatever the user can mend.
+    """
+    task, model = _opened(run, "predict")
+    paths = [Path(path) for path in ([inputs] if isinstance(inputs, str | Path) else inputs)]
+    runtime = runtime or Runtime()
+    request = {"verb": "predict", "run": str(run), "inputs": [str(path) for path in paths]}
+    request["runtime"] = runtime_request(runtime)  # type: ignore[assignment]
+    check_inputs = getattr(task, "check_inputs", None)
+    if check_inputs is not None:
+        check_inputs(paths)
+    with RunFolder(out or default_folder("predict"), request) as folder:
+        rows = task.predict(model, paths, folder.path, runtime, progress or SilentProgress())
+        return [{"folder": str(folder.path), **row} for row in rows]
+
+
+def evaluate(
+    run: str | Path,
+    data: str | Path,
+    *,
+    runtime: Runtime | None = None,
+    progress: ProgressReporter | None = None,
+) -> Metrics:
+    """Measure a trained model on data with truth: its test part, or all of it where it has no parts.
+
+    Args:
+        run: as for `predict`.
+        data: a folder in the layout of the task, or a named set.
+        runtime: device, folders of named data.
+        progress: told of all work.
+
+    Returns:
+        Every metric of the task; None where it cannot be had (a class that does not occur).
+
+    Raises:
+        InputError: whatever the user can mend.
+    """
+    task, model = _opened(run, "evaluate")
+    runtime = runtime or Runtime()
+    dataset = task.open_part(str(data), model, runtime)
+    return task.measure(model, dataset, runtime, progress or SilentProgress(), "evaluating")
+
+
+def _opened(run: str | Path, verb: Any) -> tuple[Task, EncoreModel]:
+    model = load(run)
+    if model.task is None or model.registered_name is None:
+        raise RunFolderError(
+            f"{run} does not say what it was trained for", "give a folder that encore fit left"
+        )
+    registry.require_verb(registry.paper_of_model(model.registered_name), verb)
+    if model.classes is None:
+        raise RunFolderError(f"{run} names no classes", "give a folder that encore fit or encore run left")
+    return get_task(model.task), model

@@ -1,0 +1,18 @@
+"""What all tests share: one thread, no runs left in the working directory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture
+def clean_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, without data sets from outside."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ENCORE_DATA", raising=False)
+    return tmp_path
