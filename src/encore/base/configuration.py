@@ -33,9 +33,7 @@ def parse_settings(assignments: Iterable[str]) -> dict[str, Any]:
         key, equals, text = assignment.partition("=")
         key = key.strip()
         if not equals or not key:
-            raise ConfigurationError(
-                f"--set '{assignment}' is not key=value", "write for example --set epochs=20"
-            )
+            raise ConfigurationError(f"--set '{assignment}' is not key=value", "write for example --set epochs=20")
         if key in settings:
             raise ConfigurationError(f"--set gives '{key}' twice", "give each key once")
         try:
@@ -45,9 +43,7 @@ def parse_settings(assignments: Iterable[str]) -> dict[str, Any]:
     return settings
 
 
-def configure(
-    kind: type[_Configuration], settings: Settings, defaults: Settings | None = None
-) -> _Configuration:
+def configure(kind: type[_Configuration], settings: Settings, defaults: Settings | None = None) -> _Configuration:
     """Build a configuration from defaults and settings; dotted keys reach into sections.
 
     Args:

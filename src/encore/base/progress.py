@@ -10,10 +10,10 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Protocol, TextIO
+from typing import TYPE_CHECKING, Literal, Protocol, TextIO
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 ProgressStyle = Literal["bars", "json", "none"]
 
@@ -97,12 +97,16 @@ class BarProgress:
     """Bars on a terminal; where standard error is none, one line when a stage is done."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
+        from rich.console import Console  # late: `encore list` answers without it
+
         self._console = Console(file=stream or sys.stderr)
         self._bars: Progress | None = None
         self._stages: dict[str, TaskID] = {}
 
     def _started(self) -> Progress:
         if self._bars is None:
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
             self._bars = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=24),

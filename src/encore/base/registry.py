@@ -59,9 +59,7 @@ def require_verb(paper: Card, verb: Verb) -> None:
         return
     if not paper.verbs:
         performed = ", ".join(slug for slug, one in cards().items() if one.verbs)
-        raise InputError(
-            f"'{paper.slug}' is planned, not performed yet", f"papers that can be used: {performed}"
-        )
+        raise InputError(f"'{paper.slug}' is planned, not performed yet", f"papers that can be used: {performed}")
     raise InputError(f"'{paper.slug}' has no '{verb}'", f"it can: {', '.join(paper.verbs)}")
 
 
@@ -132,7 +130,5 @@ def model_factory(name: str) -> ModelFactory:
         if name not in _factories and has_part(paper.slug, part):
             room(paper.slug, part)
     if name not in _factories:
-        raise EncoreError(
-            f"the card of '{paper.slug}' lists the model '{name}', but its room registers none such"
-        )
+        raise EncoreError(f"the card of '{paper.slug}' lists the model '{name}', but its room registers none such")
     return _factories[name]

@@ -78,9 +78,7 @@ class RunFolder:
             ) from None
         except json.JSONDecodeError as error:
             raise RunFolderError(f"{path} is damaged ({error})", "start again in another folder") from error
-        changed = sorted(
-            key for key in {*earlier, *self.request} if earlier.get(key) != self.request.get(key)
-        )
+        changed = sorted(key for key in {*earlier, *self.request} if earlier.get(key) != self.request.get(key))
         if changed:
             raise RunFolderError(
                 f"{self.path} was started with other values of: {', '.join(changed)}",

@@ -21,9 +21,7 @@ INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     try:
-        code = app(
-            args=list(arguments) if arguments is not None else None, prog_name="encore", standalone_mode=False
-        )
+        code = app(args=list(arguments) if arguments is not None else None, prog_name="encore", standalone_mode=False)
     except InputError as error:
         return _complain(f"{error.problem}: {error.remedy}", error.exit_code)
     except USAGE_ERROR as error:

@@ -64,12 +64,8 @@ def _start(
 @app.command("run")
 def run_command(
     paper: Annotated[str, typer.Argument(help="The paper's slug; see 'encore list'.")],
-    scale: Annotated[
-        ScaleName, typer.Option("--scale", help="smoke: seconds; laptop: minutes.")
-    ] = ScaleName.smoke,
-    claim: Annotated[
-        list[str] | None, typer.Option("--claim", help="Perform this claim; repeatable.")
-    ] = None,
+    scale: Annotated[ScaleName, typer.Option("--scale", help="smoke: seconds; laptop: minutes.")] = ScaleName.smoke,
+    claim: Annotated[list[str] | None, typer.Option("--claim", help="Perform this claim; repeatable.")] = None,
     seeds: Annotated[int | None, typer.Option("--seeds", help="Repetitions; a verdict needs 3.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 3 if a claim did not hold.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
@@ -94,9 +90,7 @@ def run_command(
     data_name = registry.room(paper, "recipe").RECIPE.data_name
     runtime = runtime_of(seed, device, devices, precision, data, data_name)
     if dry_run:
-        plan = verb.plan(
-            paper, scale=scale.value, claims=claim or (), seeds=seeds, settings=changes, runtime=runtime
-        )
+        plan = verb.plan(paper, scale=scale.value, claims=claim or (), seeds=seeds, settings=changes, runtime=runtime)
         print_plan(plan, as_json=json)
         return 0
     with reporting(progress) as reporter:
@@ -120,9 +114,7 @@ def run_command(
 def fit_command(
     name: Annotated[str, typer.Argument(metavar="PAPER|TASK", help="What to train.")],
     source: Annotated[str, typer.Argument(metavar="DATA", help="A folder, or the name of a data set.")],
-    epochs: Annotated[
-        int | None, typer.Option("--epochs", min=1, help="Passes over the training part.")
-    ] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Passes over the training part.")] = None,
     out: Out = None,
     resume: Resume = False,
     seed: Seed = 0,

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich import box
-from rich.table import Table
 
 from encore.base import registry
 from encore.base.cards import Card
@@ -23,6 +21,9 @@ def list_command(
     if json:
         print_json({"papers": [_entry(card) for card in papers]})
         return
+    from rich import box
+    from rich.table import Table
+
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("paper", "year", "state", "task", "title"):
         table.add_column(heading, no_wrap=heading != "title")
@@ -71,7 +72,5 @@ def show_command(paper: Annotated[str, typer.Argument(help="The paper's slug.")]
     public = "public" if card.weights.public else "none published"
     console.print(f"official weights: {public}, licence {card.weights.licence}", highlight=False)
     if record is not None:
-        console.print(
-            f"last measured: {record.created[:10]}, {record.scale} scale, {len(record.seeds)} seeds"
-        )
+        console.print(f"last measured: {record.created[:10]}, {record.scale} scale, {len(record.seeds)} seeds")
     print_card_claims(card.claims, record, console)

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich import box
-from rich.table import Table
 
 from encore.base.errors import ConfigurationError, InputError, UnknownNameError
 from encore.base.runtime import parse_data_options
@@ -49,6 +47,9 @@ def list_command(data: Data = None, json: Json = False) -> None:
     if json:
         print_json({"sets": rows})
         return
+    from rich import box
+    from rich.table import Table
+
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("set", "task", "licence", "where"):
         table.add_column(heading)
@@ -72,9 +73,7 @@ def get_command(
     if name not in known:
         raise UnknownNameError("data set", name, known)
     if known[name].embedded:
-        raise InputError(
-            f"'{name}' is embedded, there is nothing to download", f"use it, or encore data make {name}"
-        )
+        raise InputError(f"'{name}' is embedded, there is nothing to download", f"use it, or encore data make {name}")
     destination = out or Path("data") / name
     with reporting(progress) as reporter:
         path = get_set(name, destination, url=url, progress=reporter)
@@ -96,9 +95,7 @@ def make_command(
     try:
         height, width = (int(part) for part in size.split("x"))
     except ValueError as error:
-        raise ConfigurationError(
-            f"--size {size} is no size", "write height x width, for example 96x128"
-        ) from error
+        raise ConfigurationError(f"--size {size} is no size", "write height x width, for example 96x128") from error
     from encore.data.streets.export import write_folder
 
     destination = out or Path("data") / name

@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from encore.base.progress import ProgressReporter, make_progress
 from encore.base.runtime import Runtime, parse_data_options
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 USAGE_ERROR: Any = typer.BadParameter.__mro__[2]
 """The base of all usage errors of the click that typer uses, its own copy or the package."""
@@ -48,13 +50,9 @@ Out = Annotated[Path | None, typer.Option("--out", help="Folder to write to; a n
 Resume = Annotated[bool, typer.Option("--resume", help="Continue what lies in --out.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="First seed.")]
 DeviceOption = Annotated[DeviceName, typer.Option("--device", help="Where to compute.")]
-Devices = Annotated[
-    int, typer.Option("--devices", min=1, help="How many devices; more than one trains with DDP.")
-]
+Devices = Annotated[int, typer.Option("--devices", min=1, help="How many devices; more than one trains with DDP.")]
 Precision = Annotated[str, typer.Option("--precision", help="32-true, bf16-mixed, 16-mixed …")]
-Data = Annotated[
-    list[str] | None, typer.Option("--data", metavar="[NAME=]PATH", help="Where a named set lies.")
-]
+Data = Annotated[list[str] | None, typer.Option("--data", metavar="[NAME=]PATH", help="Where a named set lies.")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the configuration; repeatable.")
 ]
@@ -96,6 +94,8 @@ def print_json(value: Any) -> None:
 
 
 def stdout() -> Console:
-    """Standard output for people: as wide as the terminal, 100 columns where there is none."""
+    """Standard output for people: as wide as the terminal, 110 columns where there is none."""
+    from rich.console import Console  # late: `encore list --json` answers without it
+
     console = Console()
     return console if console.is_terminal else Console(width=110)

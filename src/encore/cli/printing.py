@@ -71,9 +71,7 @@ def print_comparison(comparison: dict[str, Any], *, as_json: bool) -> None:
         table.add_row(row["name"], *(_interval(value, row["unit"]) for value in row["values"]))
     claims = list(dict.fromkeys(claim for heading in comparison["runs"] for claim in heading["verdicts"]))
     for claim in claims:
-        cells = [
-            verdict(one["verdicts"][claim]) if claim in one["verdicts"] else "–" for one in comparison["runs"]
-        ]
+        cells = [verdict(one["verdicts"][claim]) if claim in one["verdicts"] else "–" for one in comparison["runs"]]
         table.add_row(f"{claim}: verdict", *cells)
     stdout().print(table)
 

@@ -91,9 +91,7 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], where: str) -> Non
     ]
     missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
     left_over = [name for name in state if name not in own]
-    not_finite = [
-        name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()
-    ]
+    not_finite = [name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
     if wrong_shape or missing or left_over or not_finite:
         parts = [
             _first(wrong_shape, "of another shape"),

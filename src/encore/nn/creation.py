@@ -116,9 +116,7 @@ def from_official(slug: str, weights: str | Path | Mapping[str, Tensor], **overr
     """
     paper = registry.card(slug)
     if not registry.has_part(slug, "weights"):
-        raise InputError(
-            f"no official weights are mapped for '{paper.slug}'", "make a model with create_model"
-        )
+        raise InputError(f"no official weights are mapped for '{paper.slug}'", "make a model with create_model")
     mapping = registry.room(slug, "weights")
     state, where = _state_of(weights)
     if not mapping.recognises(state):
@@ -157,9 +155,7 @@ def load(source: str | Path) -> EncoreModel:
     model.task = description["task"]
     model.classes = tuple(description["classes"]) if description.get("classes") is not None else None
     if description.get("colours") is not None:
-        model.colours = tuple(
-            (int(red), int(green), int(blue)) for red, green, blue in description["colours"]
-        )
+        model.colours = tuple((int(red), int(green), int(blue)) for red, green, blue in description["colours"])
     load_state(model, read_state_dict(folder / "model.safetensors"), str(folder / "model.safetensors"))
     model.eval()
     return model
@@ -183,9 +179,7 @@ def read_description(folder: Path | str) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise RunFolderError(f"{path} is damaged ({error})", remedy) from error
     description = content.get("encore") if isinstance(content, dict) else None
-    if not isinstance(description, dict) or not {"name", "task", "configuration", "preprocessing"} <= set(
-        description
-    ):
+    if not isinstance(description, dict) or not {"name", "task", "configuration", "preprocessing"} <= set(description):
         raise RunFolderError(
             f"{folder} is not a run: its config.json has no entry 'encore' with name, task, configuration and preprocessing",
             remedy,

@@ -37,9 +37,7 @@ class Preprocessing:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Preprocessing:
         """Rebuild from what `dataclasses.asdict` and JSON made of one (lists instead of tuples)."""
-        return cls(
-            **{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-        )
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
     def __call__(self, images: Tensor) -> Tensor:
         """Turn pictures into the network's input.

@@ -55,9 +55,7 @@ def learning_curves(arms: Sequence[ArmRecord]) -> str | None:
             axis.set_visible(False)
         for axis in axes[max(0, len(quantities) - columns) : len(quantities)]:
             axis.set_xlabel("epoch")
-        picture.legend(
-            *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False
-        )
+        picture.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
         return _svg(picture)
 
 

@@ -182,9 +182,7 @@ def comparative_record(
                 **Spread.of(values).model_dump(),
             )
         )
-    return _claim_record(
-        claim, rows, Spread.of(measured), holds, ". ".join(part for part in (why, note) if part)
-    )
+    return _claim_record(claim, rows, Spread.of(measured), holds, ". ".join(part for part in (why, note) if part))
 
 
 def exact_record(
@@ -197,8 +195,7 @@ def exact_record(
 ) -> ClaimRecord:
     """Record a claim that chance does not touch: a count or an equality."""
     rows = [
-        BaselineMeasurement(name=name, **Spread.of([value]).model_dump())
-        for name, value in (baselines or {}).items()
+        BaselineMeasurement(name=name, **Spread.of([value]).model_dump()) for name, value in (baselines or {}).items()
     ]
     return _claim_record(claim, rows, Spread.of([measured]), holds, note)
 

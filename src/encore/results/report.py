@@ -31,18 +31,14 @@ def write_report(record: ResultRecord, folder: Path) -> Path:
 
 def render_report(record: ResultRecord, folder: Path) -> str:
     """The report as HTML text; pictures are read from `folder`."""
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.globals.update(
         paper_says=table.paper_says,
         spread=table.spread,
         figure=table.figure,
         verdict=table.verdict,
     )
-    template = (
-        resources.files("encore.results").joinpath("templates/report.html.j2").read_text(encoding="utf-8")
-    )
+    template = resources.files("encore.results").joinpath("templates/report.html.j2").read_text(encoding="utf-8")
     curves, values = learning_curves(record.arms), seed_values(record.claims)
     return environment.from_string(template).render(
         record=record,
@@ -60,6 +56,4 @@ def _inline(path: Path) -> str:
 
 def _shown_metrics(record: ResultRecord) -> list[str]:
     """Metrics of the arms that fit a table: those that are not per class."""
-    return [
-        name for name in dict.fromkeys(name for arm in record.arms for name in arm.metrics) if "/" not in name
-    ]
+    return [name for name in dict.fromkeys(name for arm in record.arms for name in arm.metrics) if "/" not in name]

@@ -39,9 +39,7 @@ def confidence_interval(values: Sequence[float]) -> Interval:
     mean = float(array.mean())
     if len(array) < 2:
         return Interval(mean, -math.inf, math.inf)
-    half = float(
-        stats.t.ppf((1 + CONFIDENCE) / 2, len(array) - 1) * array.std(ddof=1) / math.sqrt(len(array))
-    )
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(array) - 1) * array.std(ddof=1) / math.sqrt(len(array)))
     return Interval(mean, mean - half, mean + half)
 
 
@@ -52,9 +50,7 @@ def paired_difference(measured: Sequence[float], baseline: Sequence[float]) -> I
         ValueError: the two have different lengths.
     """
     if len(measured) != len(baseline):
-        raise ValueError(
-            f"{len(measured)} measurements cannot be paired with {len(baseline)} of the baseline"
-        )
+        raise ValueError(f"{len(measured)} measurements cannot be paired with {len(baseline)} of the baseline")
     return confidence_interval([one - other for one, other in zip(measured, baseline, strict=True)])
 
 
@@ -80,9 +76,7 @@ def comparative_verdict(
         difference = paired_difference(measured, values)
         low, high = sorted((sign * difference.low, sign * difference.high))
         outcomes.append(True if low > 0 else False if high < 0 else None)
-        sentences.append(
-            f"{difference.mean:+.3g} over {name} [{difference.low:+.3g}, {difference.high:+.3g}]"
-        )
+        sentences.append(f"{difference.mean:+.3g} over {name} [{difference.low:+.3g}, {difference.high:+.3g}]")
     why = "difference, 95 % interval: " + "; ".join(sentences)
     if any(outcome is False for outcome in outcomes):
         return False, why

@@ -126,9 +126,7 @@ class Task(ABC):
         """Apply a model to files; writes results and pictures, returns the rows of `predictions.jsonl`."""
 
     @abstractmethod
-    def picture(
-        self, models: Mapping[str, EncoreModel], dataset: Dataset[Any], path: Path, runtime: Runtime
-    ) -> None:
+    def picture(self, models: Mapping[str, EncoreModel], dataset: Dataset[Any], path: Path, runtime: Runtime) -> None:
         """Draw a few samples beside the truth and what each of `models` makes of them."""
 
     def make_model(self, splits: DataSplits, configuration: Any, seed: int) -> EncoreModel:
@@ -199,9 +197,7 @@ def list_tasks() -> list[str]:
     import encore.tasks
 
     return sorted(
-        module.name.replace("_", "-")
-        for module in pkgutil.iter_modules(encore.tasks.__path__)
-        if module.ispkg
+        module.name.replace("_", "-") for module in pkgutil.iter_modules(encore.tasks.__path__) if module.ispkg
     )
 
 

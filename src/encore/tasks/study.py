@@ -126,9 +126,7 @@ class Study:
             seconds=1.2 * seconds,
             memory_bytes=memory + 700 * 2**20,
             disk_bytes=disk,
-            notes=[
-                "time from one training step of each arm, timed here; one fifth added for validation and test"
-            ],
+            notes=["time from one training step of each arm, timed here; one fifth added for validation and test"],
         )
 
 

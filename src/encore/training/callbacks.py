@@ -66,9 +66,7 @@ class ReportProgress(lightning.Callback):
         if self._losses:
             row["train_loss"] = sum(self._losses) / len(self._losses)
             self._losses.clear()
-        row |= {
-            name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val_")
-        }
+        row |= {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val_")}
         self.rows.append(row)
 
 

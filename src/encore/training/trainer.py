@@ -36,9 +36,7 @@ def quiet_lightning() -> Iterator[None]:
         # Small sets load faster in the training process than in workers.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         # The batch sampler takes care of continuing in the middle of an epoch (training/loading.py).
-        warnings.filterwarnings(
-            "ignore", message=".*resuming from a checkpoint that ended before the epoch.*"
-        )
+        warnings.filterwarnings("ignore", message=".*resuming from a checkpoint that ended before the epoch.*")
         # Resuming writes into the folder that it resumes.
         warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
         warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
@@ -141,9 +139,7 @@ def train(
         batches.start_epoch, batches.start_batch = divmod(step, len(batches))
         batches.epoch = batches.start_epoch
     report = ReportProgress(progress, stage)
-    best = ModelCheckpoint(
-        checkpoints, filename="best", monitor=monitor, mode="max", enable_version_counter=False
-    )
+    best = ModelCheckpoint(checkpoints, filename="best", monitor=monitor, mode="max", enable_version_counter=False)
     every_epoch = ModelCheckpoint(
         checkpoints,
         filename="last",

@@ -39,10 +39,7 @@ def compare(runs: Sequence[str | Path]) -> dict[str, Any]:
     for name in names:
         found = [table.get(name) for _, table in tables]
         unit = next(cell["unit"] for cell in found if cell is not None)
-        values = [
-            None if cell is None else {key: cell[key] for key in ("mean", "low", "high", "n")}
-            for cell in found
-        ]
+        values = [None if cell is None else {key: cell[key] for key in ("mean", "low", "high", "n")} for cell in found]
         rows.append({"name": name, "unit": unit, "values": values})
     return {"runs": [heading for heading, _ in tables], "measurements": rows}
 
@@ -64,9 +61,7 @@ def _measurements(path: Path) -> tuple[Row, dict[str, Row]]:
         metrics = json.loads((path / METRICS).read_text(encoding="utf-8"))["metrics"]
         table = {name: _cell([value], "") for name, value in metrics.items() if value is not None}
         return {"run": str(path), "what": "fit", "verdicts": {}}, table
-    raise RunFolderError(
-        f"{path} holds no measurements", "give the folder of a finished encore run or encore fit"
-    )
+    raise RunFolderError(f"{path} holds no measurements", "give the folder of a finished encore run or encore fit")
 
 
 def _cell(values: Sequence[float], unit: str) -> Row:

@@ -50,19 +50,19 @@ class Camera:
         return 2.0 * self.roll / (1.0 + square), (1.0 - square) / (1.0 + square)
 
     def from_world(self, points: NDArray[np.floating]) -> NDArray[np.floating]:
-        """World points (N, 3) in metres as camera points (N, 3)."""
+        """World points (3, N) in metres as camera points (3, N)."""
         sine, cosine = self.heading
-        across, along = points[:, 0] - self.x, points[:, 2] - self.z
+        across, along = points[0] - self.x, points[2] - self.z
         seen = np.empty_like(points)
-        seen[:, 0] = across * cosine - along * sine
-        seen[:, 1] = self.height - points[:, 1]
-        seen[:, 2] = across * sine + along * cosine
+        seen[0] = across * cosine - along * sine
+        seen[1] = self.height - points[1]
+        seen[2] = across * sine + along * cosine
         return seen
 
     def project(self, points: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        """Pixel coordinates (u, v), each (N,), of camera points (N, 3) with z > 0; pixel i spans i…i+1."""
+        """Pixel coordinates (u, v), each (N,), of camera points (3, N) with z > 0; pixel i spans i…i+1."""
         sine, cosine = self.rolled
-        x, y = points[:, 0] / points[:, 2], points[:, 1] / points[:, 2]
+        x, y = points[0] / points[2], points[1] / points[2]
         u = self.centre[0] + self.focal * (x * cosine - y * sine)
         v = self.centre[1] + self.focal * (x * sine + y * cosine)
         return u, v

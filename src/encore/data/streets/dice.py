@@ -47,10 +47,14 @@ class Dice:
 
     def shade(self, colour: Colour, spread: float) -> Colour:
         """`colour` (RGB 0…255) made lighter or darker as a whole and a little in each channel."""
-        gain = 1.0 + self.between(-spread, spread)
-        tint = spread * 40.0
-        red, green, blue = (channel * gain + self.between(-tint, tint) for channel in colour)
-        return red, green, blue
+        draw, tint = self._random, spread * 80.0
+        gain = 1.0 - spread + 2.0 * spread * draw()
+        red, green, blue = colour
+        return (
+            red * gain + tint * (draw() - 0.5),
+            green * gain + tint * (draw() - 0.5),
+            blue * gain + tint * (draw() - 0.5),
+        )
 
 
 def hashed(x: NDArray[np.integer], y: NDArray[np.integer]) -> NDArray[np.uint32]:

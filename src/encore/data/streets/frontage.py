@@ -50,7 +50,7 @@ class Frontage:
 
     def build(self, end: float) -> None:
         """Fill the side from behind the camera to Z = `end`, metres."""
-        z, dice = -8.0, self.dice
+        z, dice = -14.0, self.dice
         while z < end:
             built = {"terrace": 0.94, "houses": 0.8, "park": 0.12}[self.side.character]
             length = dice.between(6.5, 14.0)
@@ -93,42 +93,40 @@ class Frontage:
         variety = dice.between(0.0, 1.0)
         pattern = (storey, dice.between(1.9, 3.6), dice.between(0.36, 0.62), variety)
         pitched = dice.chance(0.6)
-        polygons.begin(self.road.centre(end), end)
-        depth = 9.0
+        near, far, out = self.road.centre(start), self.road.centre(end), self.side.sign
+        near_front, far_front = near + out * front, far + out * front
+        near_ridge, far_ridge = near_front + out * 4, far_front + out * 4
+        polygons.begin(far, end)
         if pitched:
-            roof, rise = dice.shade(dice.pick(ROOFS), 0.15), dice.between(2.0, 3.5)
-            slope = [self._at(front - 0.3, start, height - 0.1), self._at(front - 0.3, end, height - 0.1)]
-            ridge = [self._at(front + 4, end, height + rise), self._at(front + 4, start, height + rise)]
-            polygons.add([*slope, *ridge], BUILDING, roof, Kind.ROUGH, (1, 1, 0, variety))
+            roof, rise, eaves = dice.shade(dice.pick(ROOFS), 0.15), height + dice.between(2.0, 3.5), height - 0.1
+            slope = [(near_front - out * 0.3, eaves, start), (far_front - out * 0.3, eaves, end)]
+            slope += [(far_ridge, rise, end), (near_ridge, rise, start)]
+            polygons.add(slope, BUILDING, roof, Kind.ROUGH, (1, 1, 0, variety))
             if dice.chance(0.6):
-                stack_z, top = dice.between(start + 1, end - 1), height + rise
-                stack = [self._at(front + 3.5, stack_z, top - 1.0), self._at(front + 4.7, stack_z, top - 1.0)]
-                stack += [
-                    self._at(front + 4.7, stack_z, top + 1.1),
-                    self._at(front + 3.5, stack_z, top + 1.1),
-                ]
+                z = dice.between(start + 1, end - 1)
+                x = self.road.centre(z) + out * (front + 3.5)
+                stack = [(x, rise - 1.0, z), (x + 1.2, rise - 1.0, z), (x + 1.2, rise + 1.1, z), (x, rise + 1.1, z)]
                 polygons.add(stack, BUILDING, colour, Kind.ROUGH)
-        gable = [self._at(front, start), self._at(front + depth, start)]
-        gable.append(self._at(front + depth, start, height))
+        back = near_front + out * 9.0
+        gable = [(near_front, 0.0, start), (back, 0.0, start), (back, height, start)]
         if pitched:
-            gable.append(self._at(front + 4, start, height + rise))
-        gable.append(self._at(front, start, height))
+            gable.append((near_ridge, rise, start))
+        gable.append((near_front, height, start))
         polygons.add(gable, BUILDING, colour, Kind.FACADE, (storey, 4.2, 0.22, variety))
-        wall = [self._at(front, start), self._at(front, end)]
-        wall += [self._at(front, end, height), self._at(front, start, height)]
+        wall = [(near_front, 0.0, start), (far_front, 0.0, end), (far_front, height, end), (near_front, height, start)]
         polygons.add(wall, BUILDING, colour, Kind.FACADE, pattern)
         self._wall_shadow(front, start, end, height)
 
     def _wall_shadow(self, front: float, start: float, end: float, height: float) -> None:
         sun_x, sun_y, sun_z = self.light.towards_sun
-        if self.light.sun[1] <= 0.15 or sun_x * self.side.sign <= 0:
+        if not self.light.casts_shadows or sun_x * self.side.sign <= 0:
             return
         reach = min(height / sun_y, 26.0)
         drift_x, drift_z = -sun_x * reach, -sun_z * reach
         near, far = self._at(front, start), self._at(front, end)
         self.polygons.begin(near[0], near[2])
         away = [(far[0] + drift_x, 0.0, far[2] + drift_z), (near[0] + drift_x, 0.0, near[2] + drift_z)]
-        self.polygons.add([near, far, *away], SHADOW, (205.0, 0.0, 0.0))
+        self.polygons.add([near, far, *away], SHADOW, (0.0, 0.0, 0.0))
 
     def _garden(self, start: float, end: float) -> None:
         """Trees behind the pavement, in a park several deep."""

@@ -39,6 +39,11 @@ class Light:
     lamps: bool
     noise: float
 
+    @property
+    def casts_shadows(self) -> bool:
+        """True where the sun is strong enough."""
+        return self.sun[1] > 0.15
+
 
 def _scaled(colour: Colour, gain: float) -> Colour:
     return colour[0] * gain, colour[1] * gain, colour[2] * gain

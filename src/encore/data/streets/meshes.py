@@ -8,7 +8,7 @@ from __future__ import annotations
 from encore.data.contracts import VOID
 from encore.data.streets.classes import POLE, SIGN_SYMBOL
 from encore.data.streets.dice import Dice
-from encore.data.streets.faces import Kind, Mesh, MeshMaker, Point
+from encore.data.streets.faces import BENEATH, Kind, Mesh, MeshMaker, Point
 
 OCTAGON: tuple[tuple[float, float], ...] = (
     (-0.3827, -0.9239),
@@ -48,6 +48,18 @@ def _shrunk(points: list[Point], share: float) -> list[Point]:
     ]
 
 
+def _throw_shadow(maker: MeshMaker, width: float, length: float, height: float) -> None:
+    """Shadows of a thing of this size: two upright quads and its top, thrown by the sun, and what is
+    right beneath it."""
+    x, z = 0.45 * width, 0.45 * length
+    maker.shadow([(-x, 0.0, 0.0), (x, 0.0, 0.0), (x, height, 0.0), (-x, height, 0.0)])
+    if length > 1.0:
+        maker.shadow([(0.0, 0.0, -z), (0.0, 0.0, z), (0.0, height, z), (0.0, height, -z)])
+        maker.shadow([(-x, height, -z), (x, height, -z), (x, height, z), (-x, height, z)])
+    x, z = 0.55 * width, 0.52 * length
+    maker.shadow([(-x, 0.0, -z), (x, 0.0, -z), (x, 0.0, z), (-x, 0.0, z)], BENEATH)
+
+
 def _vehicle(
     length: float,
     width: float,
@@ -62,6 +74,7 @@ def _vehicle(
     maker = MeshMaker()
     half, rear, front, sill = width / 2, -length / 2, length / 2, 0.24
     wheels = (rear + length * 0.19, front - length * 0.19)
+    _throw_shadow(maker, width, length, height)
 
     for x in (-half * 0.8, half * 0.8):
         for z, way in ((rear + 0.25, -1.0), (front - 0.25, 1.0)):
@@ -85,6 +98,9 @@ def _vehicle(
         (-half, waist, rear),
     ]
     maker.solid(bonnet, PAINT, (0, 1, 0), Kind.SHINY)
+    nose = [(-half, waist * 0.8, front), (half, waist * 0.8, front)]
+    nose += [(half, waist, front - 0.3), (-half, waist, front - 0.3)]
+    maker.solid(nose, PAINT, (0, 0.5, 1), Kind.SHINY)
     for z, way, lamp in ((rear, -1.0, REAR_LIGHT), (front, 1.0, HEADLIGHT)):
         top = waist if way < 0 else waist * 0.8
         end = [(-half, sill, z), (half, sill, z), (half, top, z), (-half, top, z)]
@@ -113,9 +129,7 @@ def _vehicle(
         panes.append(([*pane, (narrow, height, top_z), (-narrow, height, top_z)], (0.0, 0.2, way)))
     for side in (-1.0, 1.0):
         pane = [(side * half * 0.97, waist, low_rear), (side * half * 0.97, waist, low_front)]
-        panes.append(
-            ([*pane, (side * narrow, height, top_front), (side * narrow, height, top_rear)], (side, 0.2, 0.0))
-        )
+        panes.append(([*pane, (side * narrow, height, top_front), (side * narrow, height, top_rear)], (side, 0.2, 0.0)))
     for pane, outside in panes:
         maker.solid(pane, PAINT, outside, Kind.SHINY)
         maker.solid(_shrunk(pane, glazed), GLASS, outside, Kind.SHINY)
@@ -133,6 +147,7 @@ BUS = _vehicle(9.5, 2.45, 3.10, 1.20, (-4.74, -4.7, 4.6, 4.74), 0.06, glazed=0.8
 def _pedestrian(extra: str = "") -> Mesh:
     """A person 1.75 m tall seen from the front. Palette: SKIN … EXTRA."""
     maker = MeshMaker()
+    _throw_shadow(maker, 0.5, 0.4, 1.7)
     for side, swing in ((-1.0, 0.28), (1.0, -0.28)):
         x = side * 0.1
         leg = [(x - 0.075, 0.04), (x + 0.075, 0.04), (x + 0.1, 0.9), (x - 0.1, 0.9)]
@@ -164,6 +179,7 @@ PEDESTRIAN_WITH_UMBRELLA = _pedestrian("umbrella")
 def _cyclist_from_behind() -> Mesh:
     """A cyclist 1.8 m tall along the line of sight. Palette: SKIN, helmet, TOP, TROUSERS, tyres, frame."""
     maker = MeshMaker()
+    _throw_shadow(maker, 0.5, 0.6, 1.7)
     maker.flat(_disc(0.0, 0.35, 0.045, 0.35), SHOES)
     maker.flat(_quad(-0.3, 0.3, 0.98, 1.03), SHOES)
     for side, knee in ((-1.0, 0.0), (1.0, 0.16)):
@@ -183,6 +199,7 @@ def _cyclist_from_behind() -> Mesh:
 def _cyclist_from_the_side() -> Mesh:
     """A cyclist riding towards +x. Palette as from behind."""
     maker = MeshMaker()
+    _throw_shadow(maker, 1.4, 0.3, 1.2)
     for x in (-0.53, 0.53):
         maker.flat(_disc(x, 0.34, 0.34, 0.34), SHOES)
         maker.flat(_disc(x, 0.34, 0.26, 0.26), EXTRA)
@@ -221,6 +238,7 @@ def _leafy(dice: Dice, x: float, y: float, radius_x: float, radius_y: float) -> 
 def _broadleaf(stream: int) -> Mesh:
     """A tree 1 high and about 1 wide, to be scaled. Palette: TRUNK … LEAF_LIGHT."""
     dice, maker = Dice(1511, stream), MeshMaker()
+    maker.shadow([(0.46 * c, 0.6, 0.4 * s) for c, s in OCTAGON])
     maker.flat([(-0.035, 0.0), (0.035, 0.0), (0.02, 0.5), (-0.02, 0.5)], TRUNK, Kind.ROUGH)
     lean = dice.between(-0.08, 0.08)
     maker.flat(_leafy(dice, lean, 0.60, 0.50, 0.34), LEAF_DARK, Kind.FOLIAGE)
@@ -233,6 +251,7 @@ def _broadleaf(stream: int) -> Mesh:
 def _conifer() -> Mesh:
     """As `_broadleaf`, in four tiers."""
     maker = MeshMaker()
+    maker.shadow([(0.36 * c, 0.4, 0.36 * s) for c, s in OCTAGON])
     maker.flat(_quad(-0.04, 0.04, 0.0, 0.2), TRUNK, Kind.ROUGH)
     for tier, part in enumerate((LEAF_DARK, LEAF_DARK, LEAF, LEAF_LIGHT)):
         low, half = 0.12 + 0.2 * tier, 0.42 - 0.09 * tier
@@ -247,39 +266,43 @@ CONIFER = _conifer()
 def _lamp() -> Mesh:
     """A street lamp 6 m high whose arm points to +x. Palette: metal, lamp."""
     maker = MeshMaker()
+    maker.shadow([(-0.07, 0.0, 0.0), (0.07, 0.0, 0.0), (0.07, 6.0, 0.0), (-0.07, 6.0, 0.0)])
     maker.flat([(-0.09, 0.0), (0.09, 0.0), (0.06, 6.0), (-0.06, 6.0)], 0, class_index=POLE)
     maker.flat([(0.0, 5.9), (1.3, 6.1), (1.3, 6.2), (0.0, 6.0)], 0, class_index=POLE)
     maker.flat([(1.0, 6.02), (1.6, 6.08), (1.6, 6.22), (1.0, 6.2)], 1, Kind.GLOWING, class_index=POLE)
-    return maker.mesh(classed=True)
+    return maker.mesh()
 
 
 def _sign(outline: list[tuple[float, float]], inner: float, height: float) -> Mesh:
     """A traffic sign on a post. Palette: metal, rim, face."""
     maker = MeshMaker()
+    _throw_shadow(maker, 0.2, 0.2, height)
     maker.flat(_quad(-0.05, 0.05, 0.0, height), 0, class_index=POLE)
     maker.flat([(x, y + height) for x, y in outline], 1, class_index=SIGN_SYMBOL)
     middle = sum(y for _, y in outline) / len(outline)
     smaller = [(x * inner, (y - middle) * inner + middle + height) for x, y in outline]
     maker.flat(smaller, 2, class_index=SIGN_SYMBOL)
-    return maker.mesh(classed=True)
+    return maker.mesh()
 
 
 def _traffic_light() -> Mesh:
     """Palette: metal, housing, red, amber, green (those not lit are given as dark)."""
     maker = MeshMaker()
+    _throw_shadow(maker, 0.3, 0.2, 3.3)
     maker.flat(_quad(-0.06, 0.06, 0.0, 3.2), 0, class_index=POLE)
     maker.flat(_quad(-0.24, 0.24, 2.2, 3.4), 1, class_index=SIGN_SYMBOL)
     for part, y in ((2, 3.15), (3, 2.8), (4, 2.45)):
         maker.flat(_disc(0.0, y, 0.14, 0.14), part, Kind.GLOWING, class_index=SIGN_SYMBOL)
-    return maker.mesh(classed=True)
+    return maker.mesh()
 
 
 def _litter_bin() -> Mesh:
     """In none of the classes, so void. Palette: body, lid."""
     maker = MeshMaker()
+    _throw_shadow(maker, 0.6, 0.5, 1.0)
     maker.flat([(-0.24, 0.0), (0.24, 0.0), (0.29, 0.95), (-0.29, 0.95)], 0, class_index=VOID)
     maker.flat(_quad(-0.32, 0.32, 0.95, 1.07), 1, class_index=VOID)
-    return maker.mesh(classed=True)
+    return maker.mesh()
 
 
 LAMP, TRAFFIC_LIGHT, LITTER_BIN = _lamp(), _traffic_light(), _litter_bin()

@@ -76,8 +76,10 @@ class Road:
 
     def centre(self, z: float) -> float:
         """World X of the centre line at Z."""
-        bent = min(max(z, 0.0), BEND)
-        return self.curvature * bent * (z - 0.5 * bent) if z > 0 else 0.0
+        if z <= 0.0:
+            return 0.0
+        bent = z if z < BEND else BEND
+        return self.curvature * bent * (z - 0.5 * bent)
 
     def slope(self, z: float) -> float:
         """dX/dZ of the centre line at Z."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from encore.data.contracts import VOID
 from encore.data.streets import meshes
 from encore.data.streets.camera import Camera
 from encore.data.streets.classes import COUNTABLE
 from encore.data.streets.dice import Colour, Dice
-from encore.data.streets.faces import Faces, Polygons
+from encore.data.streets.faces import Faces, Point, Polygons, joined
 from encore.data.streets.frontage import Frontage
 from encore.data.streets.light import Light, draw_light
 from encore.data.streets.road import Road, Side, draw_road
@@ -20,12 +20,11 @@ from encore.data.streets.things import (
     pedestrian,
     placed,
     post,
-    shadows,
     tree,
     vehicle,
 )
 
-VIEW = 130.0
+VIEW = 75.0
 """Metres from the camera beyond which nothing of the street is drawn."""
 
 
@@ -62,7 +61,8 @@ class Street:
         seed: the seed.
         road, light, optics: ground plan, weather, camera.
         speed: of the own car, metres per second.
-        things: all objects, the moving ones first; those with boxes have `track` 1….
+        countable: the objects that have boxes; that of track k is at k - 1.
+        moving: the objects that move.
         fixed: faces of everything that never moves, shadows included.
     """
 
@@ -71,7 +71,8 @@ class Street:
     light: Light
     optics: Optics
     speed: float
-    things: tuple[Thing, ...]
+    countable: tuple[Thing, ...]
+    moving: tuple[Thing, ...]
     fixed: Faces
 
     def camera(self, seconds: float, height: int, width: int) -> Camera:
@@ -89,11 +90,9 @@ class Street:
 
     def faces(self, seconds: float) -> Faces:
         """Everything there is at a time."""
-        moving = [thing for thing in self.things if thing.moves]
-        if not moving:
+        if not self.moving:
             return self.fixed
-        cast = shadows(moving, self.road, self.light, seconds).faces()
-        return self.fixed.with_added(cast).with_added(placed(moving, self.road, seconds))
+        return joined([self.fixed, placed(self.moving, self.road, self.light, seconds)])
 
 
 def _draw_optics(dice: Dice, road: Road) -> Optics:
@@ -155,7 +154,7 @@ def _kerbside(dice: Dice, road: Road, side: Side, light: Light, end: float) -> l
     z = 3.0
     lit: Colour = (255, 232, 170) if light.lamps else (186, 186, 180)
     while z < end:
-        z += 2.0
+        z += 2.5
         if side.parked and z >= parked_until:
             parked_until = z + 5.6 + dice.between(0.0, 1.5)
             facing = dice.pick((1.0, sign * road.keeps))
@@ -176,7 +175,7 @@ def _kerbside(dice: Dice, road: Road, side: Side, light: Light, end: float) -> l
             if dice.chance(0.35):
                 beside = place + dice.between(0.5, 0.7)
                 things.append(pedestrian(dice, beside, z + 0.2, (0.0, speed), light.wet))
-        elif draw < 0.20:
+        elif draw < 0.17:
             things.append(_furniture(dice, metal, sign * (kerb + 0.45), z, light))
     return things
 
@@ -214,18 +213,17 @@ def _furniture(dice: Dice, metal: Colour, lateral: float, z: float, light: Light
 
 def _horizon(dice: Dice, polygons: Polygons) -> None:
     """Hills or roofs far away, too far to tell apart: void."""
-    polygons.begin(0.0, 700.0)
-    x = -700.0
     tone = dice.shade(dice.pick([(112, 122, 108), (132, 130, 128), (120, 116, 122)]), 0.12)
-    rough = dice.chance(0.5)
-    height = dice.between(8.0, 30.0)
-    while x < 700.0:
-        step = dice.between(25.0, 60.0)
-        after = max(height + dice.between(-14.0, 14.0), 6.0) if rough else dice.between(12.0, 34.0)
-        top = (height, after) if rough else (after, after)
-        points = [(x, -2.0, 700.0), (x + step, -2.0, 700.0), (x + step, top[1], 700.0), (x, top[0], 700.0)]
-        polygons.add(points, VOID, tone)
-        height, x = after, x + step
+    roofs, height, x = dice.chance(0.5), dice.between(8.0, 30.0), -600.0
+    outline: list[Point] = [(x, height, 700.0)]
+    while x < 600.0:
+        x += dice.between(25.0, 60.0)
+        before, height = height, max(height + dice.between(-14.0, 14.0), 6.0)
+        if roofs:
+            outline.append((x, before, 700.0))
+        outline.append((x, height, 700.0))
+    polygons.begin(0.0, 700.0)
+    polygons.add([(-600.0, -2.0, 700.0), (x, -2.0, 700.0), *reversed(outline)], VOID, tone)
 
 
 def draw_street(seed: int, seconds: float) -> Street:
@@ -242,22 +240,17 @@ def draw_street(seed: int, seconds: float) -> Street:
     polygons = Polygons()
     _horizon(dice, polygons)
     along: list[Thing] = []
-    end = VIEW + 20.0 + speed * seconds
+    end = VIEW + 5.0 + speed * seconds
     for stream, side in enumerate(road.sides()):
         Frontage(road, side, light, Dice(seed, 1 + stream), polygons, along).build(end)
         along += _kerbside(Dice(seed, 3 + stream), road, side, light, end)
-    ordered = [*moving, *sorted(along, key=lambda thing: thing.z)]
-    things, tracks = [], 0
-    for thing in ordered:
-        if thing.class_index in COUNTABLE:
-            tracks += 1
-            things.append(replace(thing, track=tracks))
-        else:
-            things.append(thing)
+    things = [*moving, *sorted(along, key=lambda thing: thing.z)]
+    countable = tuple(thing for thing in things if thing.class_index in COUNTABLE)
+    for track, thing in enumerate(countable, start=1):
+        thing.track = track
     still = [thing for thing in things if not thing.moves]
     fixed = polygons.faces()
     if still:
-        fixed = fixed.with_added(shadows(still, road, light, 0.0).faces()).with_added(
-            placed(still, road, 0.0)
-        )
-    return Street(seed, road, light, optics, speed, tuple(things), fixed)
+        fixed = joined([fixed, placed(still, road, light, 0.0)])
+    on_the_move = tuple(thing for thing in things if thing.moves)
+    return Street(seed, road, light, optics, speed, countable, on_the_move, fixed)

@@ -10,7 +10,7 @@ import numpy as np
 from encore.data.streets import meshes
 from encore.data.streets.classes import BICYCLIST, CAR, PEDESTRIAN, POLE, TREE
 from encore.data.streets.dice import Colour, Dice
-from encore.data.streets.faces import SHADOW, Faces, Mesh, Point, Polygons
+from encore.data.streets.faces import UNCLASSED, Faces, Mesh, columns_of
 from encore.data.streets.light import Light
 from encore.data.streets.road import Road
 
@@ -52,7 +52,7 @@ LEAVES: tuple[Colour, ...] = (
 METALS: tuple[Colour, ...] = ((96, 98, 100), (142, 144, 146), (58, 66, 62), (64, 60, 58))
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Thing:
     """One object in the street.
 
@@ -64,7 +64,6 @@ class Thing:
         facing: +1 looks away from the camera, -1 towards it.
         velocity: (lateral, along Z) in metres per second.
         stride: swings of the legs per second, 0 where nothing swings.
-        footprint: (width, length, height) in metres of what casts its shadow.
         track: 1… for countable objects, 0 for others.
     """
 
@@ -77,7 +76,6 @@ class Thing:
     facing: float = 1.0
     velocity: tuple[float, float] = (0.0, 0.0)
     stride: float = 0.0
-    footprint: tuple[float, float, float] = (0.5, 0.3, 1.7)
     track: int = 0
 
     @property
@@ -93,84 +91,57 @@ class Thing:
         return road.centre(z) + lateral, z, slope
 
 
-def placed(things: Sequence[Thing], road: Road, seconds: float) -> Faces:
-    """The faces of `things` (one at least) at a time, each thing a group."""
-    vertices, colours, classes, groups, anchors = [], [], [], [], []
-    for number, thing in enumerate(things):
-        mesh = thing.mesh
-        x, z, slope = thing.position(road, seconds)
-        cosine = thing.facing / (1.0 + slope * slope) ** 0.5
-        sine = slope * cosine
-        scale_x, scale_y, scale_z = thing.scale
-        across, along = mesh.vertices[:, 0] * scale_x, mesh.vertices[:, 2] * scale_z
-        if thing.stride:
-            phase = (seconds * thing.stride + 0.37 * thing.track) % 1.0
-            across = across + mesh.swing * (4.0 * abs(phase - 0.5) - 1.0)
-        corners = np.empty_like(mesh.vertices)
-        corners[:, 0] = across * cosine + along * sine + x
-        corners[:, 1] = mesh.vertices[:, 1] * scale_y
-        corners[:, 2] = along * cosine - across * sine + z
-        vertices.append(corners)
-        colours.append(np.array(thing.palette, dtype=np.float64)[mesh.parts])
-        count = len(mesh.sizes)
-        given = mesh.classes
-        classes.append(np.full(count, thing.class_index, np.uint8) if given is None else given)
-        groups.append(count)
-        anchors.append((road.centre(z), z))
-    owners = np.repeat(np.arange(len(things)), groups)
-    patterns = np.zeros((len(owners), 4))
-    patterns[:, 3] = owners * 0.618 % 1.0
-    return Faces(
-        vertices=np.concatenate(vertices),
-        sizes=np.concatenate([thing.mesh.sizes for thing in things]),
-        classes=np.concatenate(classes),
-        colours=np.concatenate(colours),
-        kinds=np.concatenate([thing.mesh.kinds for thing in things]),
-        solid=np.concatenate([thing.mesh.solid for thing in things]),
-        patterns=patterns,
-        groups=owners,
-        tracks=np.array([thing.track for thing in things])[owners],
-        anchors=np.array(anchors),
-    )
-
-
-def shadows(things: Sequence[Thing], road: Road, light: Light, seconds: float) -> Polygons:
-    """What `things` darken on the ground: all the patch beneath them, in sunshine a cast shadow too."""
-    polygons = Polygons()
-    reach = light.sun[1] > 0.15
-    drift_x, drift_z = (-part / light.towards_sun[1] for part in light.towards_sun[::2])
+def placed(things: Sequence[Thing], road: Road, light: Light, seconds: float) -> Faces:
+    """The faces of `things` (one at least) at a time, with their shadows, each thing a group."""
+    meshes_, counts, palettes, rows, anchors = [], [], [], [], []
     for thing in things:
         x, z, slope = thing.position(road, seconds)
-        width, length, height = thing.footprint
-        half, front = width / 2, length / 2
-        polygons.begin(x, z)
-        if thing.class_index == CAR:
-            half, front = half + 0.12, front + 0.15
-            ends = [(-half, -front), (half, -front), (half, front), (-half, front)]
-            patch: list[Point] = [(x + a + b * slope, 0.0, z + b) for a, b in ends]
-            polygons.add(patch, SHADOW, (235.0, 0.0, 0.0))
-            if reach:
-                away = [(px + drift_x * height, 0.0, pz + drift_z * height) for px, _, pz in patch]
-                first, second = (0, 1) if drift_z < 0 else (2, 3)
-                polygons.add(
-                    [patch[first], patch[second], away[second], away[first]], SHADOW, (215.0, 0.0, 0.0)
-                )
-                polygons.add(away, SHADOW, (215.0, 0.0, 0.0))
-        elif thing.class_index == TREE:
-            if reach:
-                middle = 0.6 * height
-                crown = [(c * half, s * half * 0.8) for c, s in meshes.OCTAGON]
-                cast = [(x + drift_x * middle + a, 0.0, z + drift_z * middle + b) for a, b in crown]
-                polygons.add(cast, SHADOW, (205.0, 0.0, 0.0))
-        else:
-            grown = half * 0.9
-            feet = [(x + c * grown, 0.0, z + s * grown * 0.6) for c, s in meshes.OCTAGON]
-            polygons.add(feet, SHADOW, (150.0, 0.0, 0.0))
-            if reach:
-                foot: list[Point] = [(x - grown * 0.6, 0.0, z), (x + grown * 0.6, 0.0, z)]
-                tip = [(px + drift_x * height, 0.0, pz + drift_z * height) for px, _, pz in reversed(foot)]
-                polygons.add([*foot, *tip], SHADOW, (205.0, 0.0, 0.0))
-    return polygons
+        cosine = thing.facing / (1.0 + slope * slope) ** 0.5 if slope else thing.facing
+        swing = 0.0
+        if thing.stride:
+            phase = (seconds * thing.stride + 0.37 * thing.track) % 1.0
+            swing = 4.0 * abs(phase - 0.5) - 1.0
+        meshes_.append(thing.mesh)
+        counts.append(len(thing.palette))
+        palettes += thing.palette
+        rows.append((x, z, cosine, slope * cosine, *thing.scale, swing, thing.class_index, thing.track))
+        anchors.append((x, z))
+    table = columns_of(rows, 10)
+    sizes = np.concatenate([mesh.sizes for mesh in meshes_])
+    owners = np.repeat(np.arange(len(things)), [len(mesh.sizes) for mesh in meshes_])
+    local = np.concatenate([mesh.vertices for mesh in meshes_], axis=1)
+    swings = np.concatenate([mesh.swing for mesh in meshes_])
+    of_vertex = np.repeat(table[:8], [len(mesh.swing) for mesh in meshes_], axis=1)
+    x_, z_, cosines, sines, scale_x, scale_y, scale_z, swing_ = of_vertex
+    across, along = local[0] * scale_x + swings * swing_, local[2] * scale_z
+    vertices = np.empty_like(local)
+    vertices[0] = across * cosines + along * sines + x_
+    vertices[1] = local[1] * scale_y
+    vertices[2] = along * cosines - across * sines + z_
+    cast = np.concatenate([mesh.cast for mesh in meshes_])
+    thrown = cast * vertices[1]
+    sun_x, sun_y, sun_z = light.towards_sun
+    vertices[0] -= thrown * (sun_x / sun_y)
+    vertices[1] -= thrown
+    vertices[2] -= thrown * (sun_z / sun_y)
+    first_colour = np.cumsum(counts) - counts
+    parts = np.concatenate([mesh.parts for mesh in meshes_]) + first_colour[owners]
+    given = np.concatenate([mesh.classes for mesh in meshes_])
+    classes = np.where(given == UNCLASSED, table[8].astype(np.uint8)[owners], given)
+    patterns = np.zeros((4, len(owners)))
+    patterns[3] = owners * 0.618 % 1.0
+    return Faces(
+        vertices=vertices,
+        sizes=sizes,
+        classes=classes,
+        colours=columns_of(palettes, 3).take(parts, axis=1),
+        kinds=np.concatenate([mesh.kinds for mesh in meshes_]),
+        solid=np.concatenate([mesh.solid for mesh in meshes_]),
+        patterns=patterns,
+        groups=owners,
+        tracks=table[9].astype(np.int64)[owners],
+        anchors=columns_of(anchors, 2),
+    )
 
 
 def vehicle(dice: Dice, lateral: float, z: float, facing: float, speed: float, lamps: bool) -> Thing:
@@ -199,7 +170,7 @@ def vehicle(dice: Dice, lateral: float, z: float, facing: float, speed: float, l
     size_factor = dice.between(0.96, 1.06)
     scale = (size_factor, size_factor, size_factor)
     velocity = (0.0, speed * facing)
-    return Thing(mesh, palette, CAR, lateral, z, scale, facing, velocity, footprint=size)
+    return Thing(mesh, palette, CAR, lateral, z, scale, facing, velocity)
 
 
 def pedestrian(
@@ -222,8 +193,7 @@ def pedestrian(
     mirrored = -1.0 if dice.chance(0.5) else 1.0
     scale = (tall * mirrored * dice.between(0.92, 1.15), tall, 1.0)
     stride = 0.0 if velocity == (0.0, 0.0) else dice.between(1.0, 1.4)
-    footprint = (0.55, 0.4, 1.7 * tall)
-    return Thing(mesh, palette, PEDESTRIAN, lateral, z, scale, 1.0, velocity, stride, footprint)
+    return Thing(mesh, palette, PEDESTRIAN, lateral, z, scale, 1.0, velocity, stride)
 
 
 def cyclist(dice: Dice, lateral: float, z: float, velocity: tuple[float, float]) -> Thing:
@@ -241,8 +211,7 @@ def cyclist(dice: Dice, lateral: float, z: float, velocity: tuple[float, float])
     ]
     tall = dice.between(0.93, 1.06)
     scale = (-tall if velocity[0] < 0 else tall, tall, 1.0)
-    footprint = (1.6 if crossing else 0.6, 0.5, 1.7)
-    return Thing(mesh, palette, BICYCLIST, lateral, z, scale, 1.0, velocity, 0.0, footprint)
+    return Thing(mesh, palette, BICYCLIST, lateral, z, scale, 1.0, velocity)
 
 
 def tree(dice: Dice, lateral: float, z: float, height: float) -> Thing:
@@ -253,11 +222,10 @@ def tree(dice: Dice, lateral: float, z: float, height: float) -> Thing:
     mesh = meshes.CONIFER if dice.chance(0.14) else dice.pick(meshes.BROADLEAVES)
     width = height * dice.between(0.62, 0.95)
     mirrored = -1.0 if dice.chance(0.5) else 1.0
-    footprint = (width * 0.9, width * 0.9, height)
-    return Thing(mesh, [bark, *tones], TREE, lateral, z, (width * mirrored, height, 1.0), footprint=footprint)
+    return Thing(mesh, [bark, *tones], TREE, lateral, z, (width * mirrored, height, width))
 
 
 def post(mesh: Mesh, palette: Sequence[Colour], lateral: float, z: float, mirrored: bool = False) -> Thing:
     """Street furniture on a post, or a litter bin; `mirrored` turns its arm to the left."""
     scale = (-1.0 if mirrored else 1.0, 1.0, 1.0)
-    return Thing(mesh, palette, POLE, lateral, z, scale, footprint=(0.3, 0.3, 3.0))
+    return Thing(mesh, palette, POLE, lateral, z, scale)

@@ -59,9 +59,7 @@ def with_legend(picture: Image.Image, names: Sequence[str], colours: Sequence[Co
     sheet.paste(picture, (0, 0))
     draw = ImageDraw.Draw(sheet)
     for (left, top), name, colour in zip(places, names, colours, strict=True):
-        draw.rectangle(
-            (left, height + top, left + box, height + top + box), fill=colour, outline=(60, 60, 60)
-        )
+        draw.rectangle((left, height + top, left + box, height + top + box), fill=colour, outline=(60, 60, 60))
         draw.text((left + box + gap, height + top - font_size // 8), name, fill=(30, 30, 30), font=font)
     return sheet
 

@@ -100,9 +100,7 @@ def predict_files(
             }
         )
         progress.update("predicting", step, len(files))
-    write_text(
-        folder / "predictions.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    )
+    write_text(folder / "predictions.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     return rows
 
 

@@ -73,9 +73,7 @@ class SegmentationTask(Task):
 
     def open_data(self, source: str, configuration: SegmentationFit, runtime: Runtime) -> DataSplits:
         """Open images/ + masks/, an `.npz`, or a named set."""
-        return open_segmentation(
-            source, image_size=configuration.image_size, seed=runtime.seed, roots=runtime.data
-        )
+        return open_segmentation(source, image_size=configuration.image_size, seed=runtime.seed, roots=runtime.data)
 
     def open_part(self, source: str, model: EncoreModel, runtime: Runtime) -> Dataset[Any]:
         """The test part of `source` at its own size, its classes checked against the model's."""
@@ -96,9 +94,7 @@ class SegmentationTask(Task):
         size = tuple(int(length) for length in splits.train[0]["mask"].shape)
         model.preprocessing = replace(model.preprocessing, size=size)
 
-    def module(
-        self, model: EncoreModel, splits: DataSplits, configuration: SegmentationFit
-    ) -> SegmentationModule:
+    def module(self, model: EncoreModel, splits: DataSplits, configuration: SegmentationFit) -> SegmentationModule:
         """The model with its balanced cross-entropy."""
         weights = None
         if configuration.class_balancing != "none":
@@ -161,18 +157,13 @@ class SegmentationTask(Task):
     ) -> None:
         """A sheet: picture, truth, and the masks of each model, for samples spread over `dataset`."""
         total = len(dataset)  # type: ignore[arg-type]
-        indices = sorted(
-            {round(place * (total - 1) / max(num_samples - 1, 1)) for place in range(num_samples)}
-        )
+        indices = sorted({round(place * (total - 1) / max(num_samples - 1, 1)) for place in range(num_samples)})
         one = next(iter(models.values()))
         assert one.classes is not None
         rows = []
         for index in indices:
             sample: SegmentationSample = dataset[index]
-            masks = [
-                predicted_mask(model.to(device_of(runtime)).eval(), sample["image"])
-                for model in models.values()
-            ]
+            masks = [predicted_mask(model.to(device_of(runtime)).eval(), sample["image"]) for model in models.values()]
             rows.append((sample["image"], [sample["mask"], *masks]))
         colours = one.colours or class_colours(len(one.classes))
         headings = ["picture", "truth", *models]

@@ -1,0 +1,1 @@
+"""Discrete Key-Value Bottleneck (2207.11240)."""

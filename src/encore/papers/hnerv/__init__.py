@@ -1,0 +1,1 @@
+"""HNeRV: A Hybrid Neural Representation for Videos (2304.02633)."""

@@ -1,0 +1,1 @@
+"""Long-term Recurrent Convolutional Networks for Visual Recognition and Description (1411.4389)."""

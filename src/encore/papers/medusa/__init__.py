@@ -1,0 +1,1 @@
+"""MEDUSA: Multi-scale Encoder-Decoder Self-Attention … for Medical Image Analysis (2110.06063)."""

@@ -1,0 +1,1 @@
+"""Robust Training Using Natural Transformation (2105.04070)."""

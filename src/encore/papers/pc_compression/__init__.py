@@ -1,0 +1,1 @@
+"""Lossless Compression with Probabilistic Circuits (2111.11632)."""

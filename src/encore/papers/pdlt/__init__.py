@@ -1,0 +1,1 @@
+"""The Principles of Deep Learning Theory (2106.10165)."""

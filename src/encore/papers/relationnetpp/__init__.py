@@ -1,0 +1,1 @@
+"""RelationNet++: Bridging Visual Representations for Object Detection via Transformer Decoder (2010.15831)."""

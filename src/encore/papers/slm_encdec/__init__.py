@@ -1,0 +1,1 @@
+"""Return of the Encoder: Maximizing Parameter Efficiency for SLMs (2501.16273)."""
