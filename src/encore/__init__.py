@@ -28,7 +28,7 @@ _HOME = {
 
 __all__ = ["__version__", *_HOME]
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the same names, for type checkers
     from encore.base.errors import InputError
     from encore.base.registry import card, list_models, list_papers
     from encore.base.runtime import Runtime

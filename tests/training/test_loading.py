@@ -6,7 +6,7 @@ from torch import nn
 from encore.training.configuration import TrainingConfiguration
 from encore.training.loading import EpochBatches
 from encore.training.optimisation import make_optimizer, make_schedule, parameter_groups
-from encore.training.seeds import derive_seed
+from encore.base.seeds import derive_seed
 
 
 def indices(batches: EpochBatches) -> list[int]:

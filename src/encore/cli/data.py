@@ -27,11 +27,11 @@ app = typer.Typer(help="What data there is; get it; render the embedded set.", r
 @app.command("list")
 def list_command(data: Data = None, json: Json = False) -> None:
     """List the named data sets and where each is found."""
-    from encore.data.named import find_set_path, list_sets
+    from encore.data.named import find_set_path, named_sets
 
     roots = parse_data_options(data or (), None)
     rows = []
-    for one in list_sets():
+    for one in named_sets().values():
         found = None if one.embedded else find_set_path(one.name, roots)
         rows.append(
             {
@@ -67,9 +67,10 @@ def get_command(
     progress: ProgressOption = ProgressName.bars,
 ) -> None:
     """Download a named data set from its public source; continues what was interrupted."""
-    from encore.data.named import get_set, list_sets
+    from encore.data.downloads import get_set
+    from encore.data.named import named_sets
 
-    known = {one.name: one for one in list_sets()}
+    known = named_sets()
     if name not in known:
         raise UnknownNameError("data set", name, known)
     if known[name].embedded:

@@ -17,6 +17,14 @@ VOID = 255
 """The mask value of pixels that belong to no class; losses and metrics leave them out."""
 
 
+class Samples(Protocol):
+    """A map-style dataset of any task's samples; an augmented one is asked for (epoch, index)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any) -> Any: ...
+
+
 class SegmentationSample(TypedDict):
     """One picture with its class mask."""
 

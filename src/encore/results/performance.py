@@ -72,6 +72,7 @@ class Performance:
         runtime: device, precision, data roots.
         progress: told of all work.
         folder: the run's folder; absent in a dry run.
+        seconds_before: what earlier parts of a resumed run took.
     """
 
     card: Card
@@ -82,6 +83,7 @@ class Performance:
     runtime: Runtime
     progress: ProgressReporter
     folder: RunFolder | None = None
+    seconds_before: float = 0.0
     records: dict[str, ClaimRecord] = field(default_factory=dict)
     data: list[DataRecord] = field(default_factory=list)
     arms: list[ArmRecord] = field(default_factory=list)
@@ -120,7 +122,7 @@ class Performance:
         self.pictures.append(Picture(path=str(path.relative_to(self.path)), caption=caption))
         self.progress.picture(self.card.slug, path)
 
-    def result(self, seconds_before: float = 0.0) -> ResultRecord:
+    def result(self) -> ResultRecord:
         """The record of all that was measured, claims in the card's order."""
         return ResultRecord(
             paper=self.card.slug,
@@ -132,7 +134,7 @@ class Performance:
             configuration=self.configuration.model_dump(mode="json"),
             versions=package_versions(),
             machine=machine_in_words(),
-            seconds=round(seconds_before + time.monotonic() - self._started, 1),
+            seconds=round(self.seconds_before + time.monotonic() - self._started, 1),
             peak_memory_bytes=peak_memory_bytes(),
             claims=[self.records[claim.id] for claim in self.claims if claim.id in self.records],
             arms=self.arms,

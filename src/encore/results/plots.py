@@ -6,6 +6,7 @@ import io
 import math
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure
 from encore.results.record import ArmRecord, ClaimRecord
 
 PALETTE = ("#1b5e9e", "#d1663b", "#5b8c3a", "#8a4f9e", "#b58a1e", "#4a4a4a")
-_STYLE = {
+_STYLE: Any = {
     "font.size": 9,
     "font.family": "sans-serif",
     "axes.spines.top": False,

@@ -18,13 +18,13 @@ import lightning
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from encore.base.configuration import Configuration
 from encore.base.errors import UnknownNameError
 from encore.base.progress import ProgressReporter
 from encore.base.runtime import Runtime
-from encore.data.contracts import DataSplits
+from encore.data.contracts import DataSplits, Samples
 from encore.nn.batch_norm import recompute_batch_norm_statistics
 from encore.nn.creation import create_model
 from encore.nn.model import EncoreModel
@@ -72,19 +72,21 @@ class Task(ABC):
     Attributes:
         name: what `encore fit` calls it.
         configuration: its keys and defaults.
-        monitor: the validation metric (larger is better) that picks the model.
     """
 
     name: str
     configuration: type[FitConfiguration]
-    monitor: str
+
+    @abstractmethod
+    def monitor(self, configuration: Any) -> str:
+        """The validation metric (larger is better) that picks the model."""
 
     @abstractmethod
     def open_data(self, source: str, configuration: Any, runtime: Runtime) -> DataSplits:
         """Open a folder or named set, cut into train, val and test."""
 
     @abstractmethod
-    def open_part(self, source: str, model: EncoreModel, runtime: Runtime) -> Dataset[Any]:
+    def open_part(self, source: str, model: EncoreModel, runtime: Runtime) -> Samples:
         """Open the samples that `evaluate` measures: the test part, or all where there are no parts."""
 
     @abstractmethod
@@ -96,18 +98,18 @@ class Task(ABC):
         """The model with loss, metrics and optimiser."""
 
     @abstractmethod
-    def training_set(self, splits: DataSplits, configuration: Any, seed: int) -> Dataset[Any]:
+    def training_set(self, splits: DataSplits, configuration: Any, seed: int) -> Samples:
         """The augmented training part; takes (epoch, index) pairs."""
 
     @abstractmethod
-    def loader(self, dataset: Dataset[Any], batch_size: int) -> DataLoader[Any]:
+    def loader(self, dataset: Samples, batch_size: int) -> DataLoader[Any]:
         """Batches of samples in order."""
 
     @abstractmethod
     def measure(
         self,
         model: EncoreModel,
-        dataset: Dataset[Any],
+        dataset: Samples,
         runtime: Runtime,
         progress: ProgressReporter,
         stage: str,
@@ -126,7 +128,7 @@ class Task(ABC):
         """Apply a model to files; writes results and pictures, returns the rows of `predictions.jsonl`."""
 
     @abstractmethod
-    def picture(self, models: Mapping[str, EncoreModel], dataset: Dataset[Any], path: Path, runtime: Runtime) -> None:
+    def picture(self, models: Mapping[str, EncoreModel], dataset: Samples, path: Path, runtime: Runtime) -> None:
         """Draw a few samples beside the truth and what each of `models` makes of them."""
 
     def make_model(self, splits: DataSplits, configuration: Any, seed: int) -> EncoreModel:
@@ -164,7 +166,7 @@ class Task(ABC):
             folder=folder,
             progress=progress,
             stage=stage,
-            monitor=f"val_{self.monitor}",
+            monitor=f"val_{self.monitor(configuration)}",
         )
         load_trained(model, outcome.best_checkpoint)
         model.to(device_of(runtime))

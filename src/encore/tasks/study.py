@@ -70,8 +70,12 @@ class Study:
             for arm in self.arms:
                 step = f"arms/{arm.name}/seed{seed}/arm"
                 done = performance.folder.finished(step)
-                record = ArmRecord.model_validate(done) if done else self._train(performance, arm, seed)
-                performance.folder.finish(step, record.model_dump(mode="json"))
+                if done:
+                    record = ArmRecord.model_validate(done)
+                    performance.seconds_before += record.seconds
+                else:
+                    record = self._train(performance, arm, seed)
+                    performance.folder.finish(step, record.model_dump(mode="json"))
                 records[arm.name].append(record)
                 performance.arms.append(record)
         return records
@@ -156,10 +160,15 @@ def _step_cost(
         saved += tensor.numel() * tensor.element_size()
         return tensor
 
+    def step() -> None:
+        loss = module.training_step(crop, 0)
+        assert isinstance(loss, torch.Tensor)
+        loss.backward()
+
     module.train()
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        module.training_step(crop, 0).backward()
+        step()
     started = time.perf_counter()
-    module.training_step(crop, 0).backward()
+    step()
     elapsed = time.perf_counter() - started
     return _StepCost(elapsed / share, int(saved / share))

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from encore.base.errors import DivergenceError
 from encore.base.progress import ProgressReporter
+from encore.base.seeds import derive_seed
 from encore.training.loading import EpochBatches
-from encore.training.seeds import derive_seed
 
 
 class ReportProgress(lightning.Callback):

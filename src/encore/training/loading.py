@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from encore.training.seeds import derive_seed
+from encore.base.seeds import derive_seed
+from encore.data.contracts import Samples
 
 EpochIndex = tuple[int, int]
 
@@ -69,17 +70,23 @@ class EpochBatches:
             yield [(self.epoch, index) for index in indices]
 
 
-def training_loader(dataset: Dataset[Any], batches: EpochBatches, num_workers: int) -> DataLoader[Any]:
+def training_loader(dataset: Samples, batches: EpochBatches, num_workers: int) -> DataLoader[Any]:
     """A loader over `dataset`, whose `__getitem__` takes (epoch, index) pairs."""
     return DataLoader(
-        dataset,
-        batch_sampler=batches,  # type: ignore[arg-type]
+        dataset,  # type: ignore[arg-type]
+        batch_sampler=batches,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         pin_memory=torch.cuda.is_available(),
     )
 
 
-def plain_loader(dataset: Dataset[Any], batch_size: int, num_workers: int = 0) -> DataLoader[Any]:
+def plain_loader(dataset: Samples, batch_size: int, num_workers: int = 0) -> DataLoader[Any]:
     """A loader in the dataset's own order, every sample once."""
-    return DataLoader(dataset, batch_size=batch_size, num_workers=num_workers, shuffle=False)
+    loader: DataLoader[Any] = DataLoader(
+        dataset,  # type: ignore[arg-type]
+        batch_size=batch_size,
+        num_workers=num_workers,
+        shuffle=False,
+    )
+    return loader

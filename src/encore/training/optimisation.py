@@ -12,7 +12,9 @@ from encore.training.configuration import TrainingConfiguration
 
 def parameter_groups(model: nn.Module, configuration: TrainingConfiguration) -> list[dict[str, Any]]:
     """Weights with decay; biases and normalisation parameters (one-dimensional) without, at their own rate."""
-    weights, scales, biases = [], [], []
+    weights: list[nn.Parameter] = []
+    scales: list[nn.Parameter] = []
+    biases: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue

@@ -16,12 +16,13 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from encore.base.errors import ConfigurationError
 from encore.base.files import unwritable
 from encore.base.progress import ProgressReporter
 from encore.base.runtime import Runtime
+from encore.data.contracts import Samples
 from encore.training.callbacks import ReportProgress, SeedEveryStep, ShareBatches, StopOnDivergence
 from encore.training.configuration import TrainingConfiguration
 from encore.training.loading import EpochBatches, training_loader
@@ -89,7 +90,7 @@ def device_of(runtime: Runtime) -> torch.device:
 
 def train(
     module: lightning.LightningModule,
-    train_set: Dataset[Any],
+    train_set: Samples,
     val_loader: DataLoader[Any],
     *,
     configuration: TrainingConfiguration,
@@ -129,7 +130,7 @@ def train(
             f"a batch of {configuration.batch_size} cannot be shared by {world} devices", "choose a multiple"
         )
     batches = EpochBatches(
-        len(train_set),  # type: ignore[arg-type]
+        len(train_set),
         configuration.batch_size // world,
         seed=runtime.seed,
         num_replicas=world,

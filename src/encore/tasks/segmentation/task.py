@@ -10,13 +10,13 @@ from typing import Any, Literal
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from encore.base.errors import DataError
 from encore.base.progress import ProgressReporter
 from encore.base.runtime import Runtime
 from encore.data.augmentation import Augmented, SegmentationAugmentation
-from encore.data.contracts import DataSplits, SegmentationSample
+from encore.data.contracts import DataSplits, Samples, SegmentationSample
 from encore.data.named import open_segmentation, open_segmentation_part
 from encore.nn.model import EncoreModel
 from encore.tasks.base import FitConfiguration, Metrics, Task
@@ -38,6 +38,7 @@ class SegmentationFit(FitConfiguration):
             null takes them as they are, or the most common size where they differ.
         class_balancing: weights of the classes in the loss: `none`, `median_frequency` (Eigen & Fergus
             2015) or its square root.
+        monitor: the validation metric that picks the model.
         loss_normalisation: divide the loss by the sum of `weights`, as PyTorch does, or by the number of
             `pixels`, as Caffe does.
         augmentation: of the training part.
@@ -47,6 +48,7 @@ class SegmentationFit(FitConfiguration):
     image_size: tuple[int, int] | None = None
     class_balancing: Literal["none", "median_frequency", "sqrt_median_frequency"] = "sqrt_median_frequency"
     loss_normalisation: Literal["weights", "pixels"] = "weights"
+    monitor: Literal["mean_iou", "global_accuracy", "class_accuracy"] = "mean_iou"
     augmentation: SegmentationAugmentation = Field(default_factory=SegmentationAugmentation)
 
     @field_validator("image_size", mode="before")
@@ -69,20 +71,26 @@ class SegmentationTask(Task):
 
     name = "segmentation"
     configuration = SegmentationFit
-    monitor = "mean_iou"
+
+    def monitor(self, configuration: SegmentationFit) -> str:
+        """The configured one."""
+        return configuration.monitor
 
     def open_data(self, source: str, configuration: SegmentationFit, runtime: Runtime) -> DataSplits:
         """Open images/ + masks/, an `.npz`, or a named set."""
         return open_segmentation(source, image_size=configuration.image_size, seed=runtime.seed, roots=runtime.data)
 
-    def open_part(self, source: str, model: EncoreModel, runtime: Runtime) -> Dataset[Any]:
+    def open_part(self, source: str, model: EncoreModel, runtime: Runtime) -> Samples:
         """The test part of `source` at its own size, its classes checked against the model's."""
-        dataset = open_segmentation_part(source, roots=runtime.data)
         known = model.classes or ()
-        if tuple(dataset.classes) != known and len(dataset.classes) > len(known):
+        dataset = open_segmentation_part(source, roots=runtime.data, num_classes=len(known))
+        theirs = tuple(dataset.classes)
+        named = any(name != f"class_{index}" for index, name in enumerate(theirs))
+        renamed = named and [name.lower() for name in theirs] != [name.lower() for name in known]
+        if len(theirs) > len(known) or renamed:
             raise DataError(
-                f"{source} has {len(dataset.classes)} classes but the model knows {len(known)}: {', '.join(known)}",
-                "evaluate on masks with the model's class indices",
+                f"{source} has the classes {', '.join(theirs)}, but the model learnt {', '.join(known)}",
+                "evaluate on masks with the model's classes, in its order",
             )
         return dataset
 
@@ -91,8 +99,8 @@ class SegmentationTask(Task):
         model.task = self.name
         model.classes = tuple(splits.classes)
         model.colours = splits.colours or class_colours(len(splits.classes))
-        size = tuple(int(length) for length in splits.train[0]["mask"].shape)
-        model.preprocessing = replace(model.preprocessing, size=size)
+        height, width = splits.train[0]["mask"].shape
+        model.preprocessing = replace(model.preprocessing, size=(height, width))
 
     def module(self, model: EncoreModel, splits: DataSplits, configuration: SegmentationFit) -> SegmentationModule:
         """The model with its balanced cross-entropy."""
@@ -106,11 +114,11 @@ class SegmentationTask(Task):
         )
         return SegmentationModule(model, loss, configuration.training, tuple(splits.classes))
 
-    def training_set(self, splits: DataSplits, configuration: SegmentationFit, seed: int) -> Dataset[Any]:
+    def training_set(self, splits: DataSplits, configuration: SegmentationFit, seed: int) -> Samples:
         """The augmented training part."""
         return Augmented(splits.train, configuration.augmentation, seed)
 
-    def loader(self, dataset: Dataset[Any], batch_size: int) -> DataLoader[Any]:
+    def loader(self, dataset: Samples, batch_size: int) -> DataLoader[Any]:
         """Stacked samples in order."""
         return plain_loader(dataset, batch_size)
 
@@ -118,7 +126,7 @@ class SegmentationTask(Task):
     def measure(
         self,
         model: EncoreModel,
-        dataset: Dataset[Any],
+        dataset: Samples,
         runtime: Runtime,
         progress: ProgressReporter,
         stage: str,
@@ -127,7 +135,7 @@ class SegmentationTask(Task):
         model.to(device_of(runtime)).eval()
         assert model.classes is not None
         metrics = SegmentationMetrics(model.classes).to(model.device)
-        total = len(dataset)  # type: ignore[arg-type]
+        total = len(dataset)
         step = 0
         for images, masks in same_sized_batches(dataset, batch_size=8):
             labels = logits_at(model, images, tuple(masks.shape[-2:])).argmax(1)
@@ -150,13 +158,13 @@ class SegmentationTask(Task):
     def picture(
         self,
         models: Mapping[str, EncoreModel],
-        dataset: Dataset[Any],
+        dataset: Samples,
         path: Path,
         runtime: Runtime,
         num_samples: int = 4,
     ) -> None:
         """A sheet: picture, truth, and the masks of each model, for samples spread over `dataset`."""
-        total = len(dataset)  # type: ignore[arg-type]
+        total = len(dataset)
         indices = sorted({round(place * (total - 1) / max(num_samples - 1, 1)) for place in range(num_samples)})
         one = next(iter(models.values()))
         assert one.classes is not None
@@ -170,11 +178,11 @@ class SegmentationTask(Task):
         save_picture(sample_sheet(rows, headings, one.classes, colours), path)
 
 
-def same_sized_batches(dataset: Dataset[Any], batch_size: int) -> Any:
+def same_sized_batches(dataset: Samples, batch_size: int) -> Any:
     """Yield (images, masks) stacks in order; a new batch begins wherever the size changes."""
     images: list[Tensor] = []
     masks: list[Tensor] = []
-    for index in range(len(dataset)):  # type: ignore[arg-type]
+    for index in range(len(dataset)):
         sample: SegmentationSample = dataset[index]
         if images and (len(images) == batch_size or sample["image"].shape != images[0].shape):
             yield torch.stack(images), torch.stack(masks)

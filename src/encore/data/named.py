@@ -1,0 +1,199 @@
+"""Named data sets (`camvid`, `streets`), and the one door through which all segmentation data comes in."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from encore.base.errors import DataError, UnknownNameError
+from encore.base.progress import ProgressReporter
+from encore.data.contracts import DataSplits, SegmentationDataset
+from encore.data.resizing import Size, fit_sizes
+from encore.data.segmentation_folder import LAYOUT, open_arrays, open_folder
+from encore.data.splits import complete_parts, cut_whole
+
+Roots = Mapping[str, Path]
+"""Where named sets lie, by name: what `--data NAME=PATH` said."""
+
+DATA_VARIABLE = "ENCORE_DATA"
+"""Environment variable that names a folder which holds data sets by name."""
+
+
+class NamedSet(ABC):
+    """One data set that Encore knows by name; `encore.data.sets.<name>` holds one as `SET`.
+
+    Attributes:
+        name: what commands call it.
+        title: what it is, in words.
+        task: the kind of work it is for.
+        licence: the terms that its authors state.
+        url: the public source, or None where Encore makes the data.
+        embedded: true where Encore makes or ships the data itself.
+    """
+
+    name: str
+    title: str
+    task: str
+    licence: str
+    url: str | None = None
+    embedded: bool = False
+
+    @abstractmethod
+    def open(self, path: Path | None, *, image_size: Size | None, seed: int) -> DataSplits:
+        """The set's train, val and test.
+
+        Args:
+            path: where it lies; None for an embedded set.
+            image_size: (height, width) that is wanted; a set may leave the resizing to the caller.
+            seed: of an embedded set's pictures, and of cuts that the set does not make itself.
+
+        Raises:
+            DataError: what lies there is not this set.
+        """
+
+    def recognises(self, path: Path) -> bool:
+        """Whether `path` holds this set in one of its forms."""
+        return False
+
+    def download(self, destination: Path, url: str, progress: ProgressReporter) -> None:
+        """Put the set into `destination`, which `open` then takes.
+
+        Raises:
+            InputError: the source cannot be reached, or does not hold the set.
+        """
+        raise DataError(f"'{self.name}' cannot be downloaded", "get it from its authors, and name it with --data")
+
+
+@cache
+def named_sets() -> dict[str, NamedSet]:
+    """All named sets by name, in alphabetical order."""
+    import encore.data.sets
+
+    names = sorted(module.name for module in pkgutil.iter_modules(encore.data.sets.__path__))
+    return {name: importlib.import_module(f"encore.data.sets.{name}").SET for name in names}
+
+
+def named_set(name: str) -> NamedSet:
+    """The set called `name`.
+
+    Raises:
+        UnknownNameError: there is none, with the nearest.
+    """
+    if name not in named_sets():
+        raise UnknownNameError("data set", name, named_sets())
+    return named_sets()[name]
+
+
+def find_set_path(name: str, roots: Roots) -> Path | None:
+    """Where the set `name` lies: what `--data` says, else below `$ENCORE_DATA`; None where it is absent."""
+    if name in roots:
+        return Path(roots[name])
+    below = os.environ.get(DATA_VARIABLE)
+    path = Path(below) / name if below else None
+    return path if path is not None and path.exists() else None
+
+
+def open_set(name: str, *, image_size: Size | None, seed: int, roots: Roots) -> DataSplits:
+    """Open a named set at one size.
+
+    Raises:
+        UnknownNameError: no set has that name.
+        DataError: it is absent or damaged.
+    """
+    one = named_set(name)
+    path = None if one.embedded else find_set_path(name, roots)
+    if path is None and not one.embedded:
+        raise DataError(
+            f"the data set '{name}' is not here",
+            f"download it with: encore data get {name}; or say where it lies: --data {name}=PATH or {DATA_VARIABLE}",
+        )
+    return fit_sizes(one.open(path, image_size=image_size, seed=seed), image_size)
+
+
+def open_segmentation(
+    source: str, *, image_size: Size | None = None, seed: int = 0, roots: Roots | None = None
+) -> DataSplits:
+    """Open whatever a person calls their segmentation data, cut into train, val and test, at one size.
+
+    Args:
+        source: the name of a set; or a path: a folder of images/ and masks/ with or without train/, val/, test/,
+            an `.npz`, or a folder that holds a named set in one of its forms. A name wins over a folder of that
+            name: write `./camvid` for the folder.
+        image_size: (height, width); None takes pictures as they are, or the most common size where they differ.
+        seed: of cuts that the source does not make itself, and of an embedded set's pictures.
+        roots: folders of named sets.
+
+    Raises:
+        DataError: nothing is there, or it cannot be used; the message says what and where.
+    """
+    if source in named_sets():
+        return open_set(source, image_size=image_size, seed=seed, roots=roots or {})
+    path = _existing(source)
+    known = _recognised(path)
+    if known is not None:
+        return fit_sizes(known.open(path, image_size=image_size, seed=seed), image_size)
+    parts = _parts_at(path)
+    cut = cut_whole(parts["all"], seed) if "all" in parts else complete_parts(parts, seed, str(path))
+    splits = DataSplits(
+        name=str(path),
+        train=cut.train,
+        val=cut.val,
+        test=cut.test,
+        classes=cut.train.classes,
+        origin=cut.origin,
+        source="a folder of pictures and masks" if path.is_dir() else "arrays in an .npz",
+    )
+    return fit_sizes(splits, image_size)
+
+
+def open_segmentation_part(
+    source: str, *, roots: Roots | None = None, num_classes: int | None = None
+) -> SegmentationDataset:
+    """Open what is to be measured: the test part of a source that has one, else all of it, at its own size.
+
+    Args:
+        source, roots: as for `open_segmentation`.
+        num_classes: how many classes the masks may have where the source does not name them.
+
+    Raises:
+        DataError: as for `open_segmentation`; a source with parts but no test/ and no val/.
+    """
+    path = None if source in named_sets() else _existing(source)
+    known = named_set(source) if path is None else _recognised(path)
+    if known is not None:
+        place = path if path is not None or known.embedded else find_set_path(known.name, roots or {})
+        if place is None and not known.embedded:
+            open_set(known.name, image_size=None, seed=0, roots=roots or {})  # says what is missing
+        return known.open(place, image_size=None, seed=0).test
+    assert path is not None
+    parts = _parts_at(path, num_classes)
+    for part in ("all", "test", "val"):
+        if part in parts:
+            return parts[part]
+    raise DataError(f"{path} has train/ alone, which a model may have learnt from", "name a folder with test/")
+
+
+def _existing(source: str) -> Path:
+    path = Path(source).expanduser()
+    if path.exists():
+        return path
+    if "/" in source or "." in source:
+        raise DataError(f"{path} does not exist", f"name a folder; {LAYOUT}")
+    raise UnknownNameError("data set or folder", source, named_sets())
+
+
+def _recognised(path: Path) -> NamedSet | None:
+    return next((one for one in named_sets().values() if one.recognises(path)), None)
+
+
+def _parts_at(path: Path, num_classes: int | None = None) -> dict[str, SegmentationDataset]:
+    if path.is_dir():
+        return open_folder(path, num_classes=num_classes)
+    if path.suffix == ".npz":
+        return {"all": open_arrays(path, num_classes=num_classes)}
+    raise DataError(f"{path} is no folder and no .npz", LAYOUT)
