@@ -73,9 +73,9 @@ def write_card(folder: Path, text: str, *, room: str = "somewhere") -> Path:
     return path
 
 
-def test_the_papers_are_those_of_the_design():
-    assert {path.parent.name for path in PATHS} == SLUGS
-    assert len(PATHS) == 24
+def test_all_papers_of_the_design_have_a_card():
+    assert len(SLUGS) == 24
+    assert {path.parent.name for path in PATHS} >= SLUGS
 
 
 @pytest.mark.parametrize("field", ["title", "arxiv", "date"])

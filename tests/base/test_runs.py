@@ -52,6 +52,20 @@ def test_resume_of_an_absent_folder_starts_it(tmp_path: Path):
         assert not folder.resumed
 
 
+def test_a_request_that_is_refused_before_it_did_anything_leaves_no_folder(tmp_path: Path):
+    with pytest.raises(ValueError), RunFolder(tmp_path / "run", REQUEST) as folder:  # noqa: PT012
+        folder.subfolder("arms", "one")
+        raise ValueError
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_was_done_before_an_error_is_kept(tmp_path: Path):
+    with pytest.raises(ValueError), RunFolder(tmp_path / "run", REQUEST) as folder:  # noqa: PT012
+        folder.finish("one", 1)
+        raise ValueError
+    assert {entry.name for entry in (tmp_path / "run").iterdir()} == {"one.json", "request.json"}
+
+
 def test_two_processes_cannot_share_a_folder(tmp_path: Path):
     with RunFolder(tmp_path, REQUEST), pytest.raises(RunFolderError, match="in use"):
         RunFolder(tmp_path, REQUEST, resume=True)

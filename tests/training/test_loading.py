@@ -3,10 +3,10 @@
 import pytest
 from torch import nn
 
+from encore.base.seeds import derive_seed
 from encore.training.configuration import TrainingConfiguration
 from encore.training.loading import EpochBatches
 from encore.training.optimisation import make_optimizer, make_schedule, parameter_groups
-from encore.base.seeds import derive_seed
 
 
 def indices(batches: EpochBatches) -> list[int]:

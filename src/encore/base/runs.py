@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import shutil
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -46,6 +47,7 @@ class RunFolder:
         self.request = json.loads(json.dumps(request))
         if self.path.exists() and not self.path.is_dir():
             raise RunFolderError(f"--out {self.path} is a file", "name a folder")
+        self._made = not self.path.exists()
         occupied = self.path.is_dir() and any(entry.name != _LOCK for entry in self.path.iterdir())
         if occupied and not resume:
             raise RunFolderError(
@@ -63,7 +65,11 @@ class RunFolder:
             raise unwritable(self.path, error) from error
         self.resumed = occupied
         if occupied:
-            self._check_request()
+            try:
+                self._check_request()
+            except RunFolderError:
+                self.release()
+                raise
         else:
             write_json(self.path / REQUEST, self.request)
 
@@ -91,12 +97,26 @@ class RunFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None:
+            self._remove_if_nothing_was_done()
         self.release()
+
+    def _remove_if_nothing_was_done(self) -> None:
+        """Leave no trace of a request that was refused before it produced anything."""
+        left = [entry for entry in self.path.rglob("*") if entry.is_file() and entry.name not in (_LOCK, REQUEST)]
+        if left or self.resumed:
+            return
+        for entry in self.path.iterdir():
+            if entry.is_dir():
+                shutil.rmtree(entry)
+        (self.path / REQUEST).unlink(missing_ok=True)
 
     def release(self) -> None:
         """Let other processes open the folder."""
         self._lock.release()
         (self.path / _LOCK).unlink(missing_ok=True)
+        if self._made and self.path.is_dir() and not any(self.path.iterdir()):
+            self.path.rmdir()
 
     def subfolder(self, *names: str) -> Path:
         """A folder below the run's, made if missing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -38,8 +39,8 @@ class SegmentationAugmentation(Configuration):
     @field_validator("scale")
     @classmethod
     def _scale_is_an_interval(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if not 0 < value[0] <= value[1]:
-            raise ValueError("scale is [smallest, largest], both above 0")
+        if not 0 < value[0] <= value[1] < math.inf:
+            raise ValueError("scale is [smallest, largest], both finite and above 0")
         return value
 
     def pipeline(self) -> K.AugmentationSequential | None:
@@ -82,8 +83,8 @@ class Augmented:
         sample = self.dataset[index]
         if self._pipeline is None:
             return sample
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(self.seed, "augmentation", epoch, index))
+        with torch.random.fork_rng(devices=[]):  # of the CPU alone: torch.manual_seed would reset the GPU's as well
+            torch.default_generator.manual_seed(derive_seed(self.seed, "augmentation", epoch, index))
             image, mask = self._pipeline(
                 sample["image"].unsqueeze(0).float() / 255, _void_as_zero(sample["mask"])[None, None].float()
             )

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import re
+import struct
+import warnings
+import zlib
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
 from encore.base.errors import DataError
@@ -36,17 +39,25 @@ def find_images(folder: Path | str) -> list[Path]:
     Hidden files are left out (`._photo.png` of a Mac is no picture).
 
     Raises:
-        DataError: `folder` is no folder.
+        DataError: `folder` is no folder, or cannot be read.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise DataError(f"{folder} is no folder", "name a folder of pictures")
-    found = (
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
+    try:
+        found = [
+            path
+            for path in folder.iterdir()
+            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+        ]
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(f"{folder} is no folder", "name a folder of pictures") from None
+    except OSError as error:
+        raise unreadable(folder, error) from None
     return sorted(found, key=lambda path: natural_order(path.name))
+
+
+def unreadable(path: Path | str, error: OSError) -> DataError:
+    """Say in one line why `path`, which is there, cannot be read."""
+    return DataError(f"{path} cannot be read ({(error.strerror or str(error)).lower()})", "give one that can be read")
 
 
 def natural_order(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
@@ -58,9 +69,9 @@ def natural_order(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
 def read_image(source: Source, where: str | None = None) -> Tensor:
     """Read a picture as RGB.
 
-    The orientation that a camera noted (EXIF) is applied. Grey, palette, bit and CMYK pictures become RGB;
-    transparent ones are laid on white; 16-bit grey is scaled from 0…65535 to 0…255. Of several frames or
-    pages the first is taken.
+    The orientation that a camera noted (EXIF, in the file's header) is applied. Grey, palette, bit and CMYK
+    pictures become RGB; transparent ones are laid on white; 16-bit grey is scaled from 0…65535 to 0…255. Of
+    several frames or pages the first is taken.
 
     Args:
         source: a file, or the bytes of one.
@@ -75,8 +86,7 @@ def read_image(source: Source, where: str | None = None) -> Tensor:
     """
     where = _name_of(source, where)
     with _opened(source, where) as image:
-        image.load()
-        return torch.from_numpy(_rgb(ImageOps.exif_transpose(image), where)).permute(2, 0, 1).contiguous()
+        return torch.from_numpy(_rgb(_upright(image), where)).permute(2, 0, 1).contiguous()
 
 
 def read_mask(source: Source, num_classes: int, void: Collection[int] = (), where: str | None = None) -> Tensor:
@@ -84,7 +94,7 @@ def read_mask(source: Source, num_classes: int, void: Collection[int] = (), wher
 
     The file has one integer a pixel: grey of 1, 8 or 16 bits, or a palette, whose indices count and not its
     colours. 255 and the values in `void` become `VOID`; the classes are the first `num_classes` values that
-    are not void, so with `void={0}` value 1 is class 0.
+    are not void, so with `void={0}` value 1 is class 0. Its orientation is applied as that of a picture is.
 
     Args:
         source: a file, or the bytes of one.
@@ -117,8 +127,7 @@ def read_mask_values(source: Source, where: str | None = None) -> NDArray[np.int
                 f"{where} is {_in_words(image.mode)}; masks hold one class index per pixel, 0…K-1",
                 "convert its colours with encore.data.images.mask_from_colours and save an index PNG",
             )
-        image.load()
-        values = np.asarray(image)
+        values = np.asarray(_upright(image))
     return values.astype(np.uint8) if values.dtype == np.bool_ else values
 
 
@@ -210,8 +219,60 @@ def size_of(source: Source, where: str | None = None) -> tuple[int, int]:
     where = _name_of(source, where)
     with _opened(source, where) as image:
         width, height = image.size
-        lying = "exif" in image.info and image.format != "TIFF" and image.getexif().get(0x0112, 1) >= 5
-        return (width, height) if lying else (height, width)
+        return (width, height) if _orientation(image) in _LYING else (height, width)
+
+
+_TRANSPOSITIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes a picture of each EXIF orientation upright."""
+
+_LYING = (5, 6, 7, 8)
+"""The orientations whose files have height and width exchanged."""
+
+
+def _orientation(image: Image.Image) -> int:
+    """1…8, from the header of an image that is not loaded yet; 1 where nothing, or nonsense, is noted."""
+    if image.format == "TIFF" or not {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"} & image.info.keys():
+        return 1  # Pillow turns a TIFF by itself
+    try:
+        # not the method of PNG, which decodes the whole picture to look for a note at its end
+        with warnings.catch_warnings(action="ignore", category=UserWarning):
+            noted = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
+    except (SyntaxError, ValueError, LookupError, TypeError, OSError, struct.error):
+        return 1
+    return noted if noted in _TRANSPOSITIONS else 1
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The loaded image, turned as its header says."""
+    orientation = _orientation(image)
+    image.load()
+    return image.transpose(_TRANSPOSITIONS[orientation]) if orientation > 1 else image
+
+
+_DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    AttributeError,
+    AssertionError,
+    RuntimeError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+)
+"""What Pillow's readers raise over damaged files."""
 
 
 def _name_of(source: Source, where: str | None) -> str:
@@ -231,8 +292,7 @@ def _opened(source: Source, where: str) -> Iterator[Image.Image]:
     except FileNotFoundError:
         raise DataError(f"{where} does not exist", "check the path") from None
     except UnidentifiedImageError:
-        empty = len(source) == 0 if isinstance(source, bytes) else Path(source).stat().st_size == 0
-        problem = f"{where} is empty" if empty else f"{where} is no picture that can be read"
+        problem = f"{where} is empty" if _is_empty(source) else f"{where} is no picture that can be read"
         raise DataError(problem, "give a JPEG, PNG, WebP, TIFF or BMP file") from None
     except Image.DecompressionBombError:
         most = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
@@ -240,16 +300,23 @@ def _opened(source: Source, where: str) -> Iterator[Image.Image]:
             f"{where} has more than {most} megapixels when unpacked", "reduce it, or cut it into tiles"
         ) from None
     except (IsADirectoryError, PermissionError) as error:
-        raise DataError(f"{where} cannot be read ({error.strerror})", "give a file that can be read") from None
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, OverflowError) as error:
+        raise unreadable(where, error) from None
+    except _DAMAGE as error:
         raise DataError(
             f"{where} is damaged or truncated ({str(error).lower()})", "replace the file or leave it out"
         ) from error
 
 
+def _is_empty(source: Source) -> bool:
+    try:
+        return len(source) == 0 if isinstance(source, bytes) else Path(source).stat().st_size == 0
+    except OSError:
+        return False
+
+
 def _rgb(image: Image.Image, where: str) -> NDArray[np.uint8]:
     """(H, W, 3) of a loaded picture in any of Pillow's modes."""
-    if image.has_transparency_data:
+    if image.has_transparency_data and not image.mode.startswith("I"):
         layer = image.convert("RGBA")
         white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, layer)
@@ -257,6 +324,8 @@ def _rgb(image: Image.Image, where: str) -> NDArray[np.uint8]:
         values = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:
             raise DataError(f"{where} has 32-bit values", "save it with 8 or 16 bits per pixel")
+        if isinstance(transparent := image.info.get("transparency"), int):
+            values = np.where(values == transparent, 65535, values)
         grey = ((values * 255 + 32767) // 65535).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
     elif image.mode == "F":

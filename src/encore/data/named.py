@@ -13,6 +13,7 @@ from pathlib import Path
 from encore.base.errors import DataError, UnknownNameError
 from encore.base.progress import ProgressReporter
 from encore.data.contracts import DataSplits, SegmentationDataset
+from encore.data.images import unreadable
 from encore.data.resizing import Size, fit_sizes
 from encore.data.segmentation_folder import LAYOUT, open_arrays, open_folder
 from encore.data.splits import complete_parts, cut_whole
@@ -92,9 +93,9 @@ def named_set(name: str) -> NamedSet:
 def find_set_path(name: str, roots: Roots) -> Path | None:
     """Where the set `name` lies: what `--data` says, else below `$ENCORE_DATA`; None where it is absent."""
     if name in roots:
-        return Path(roots[name])
+        return _expanded(str(roots[name]))
     below = os.environ.get(DATA_VARIABLE)
-    path = Path(below) / name if below else None
+    path = _expanded(below) / name if below else None
     return path if path is not None and path.exists() else None
 
 
@@ -138,7 +139,7 @@ def open_segmentation(
     if known is not None:
         return fit_sizes(known.open(path, image_size=image_size, seed=seed), image_size)
     parts = _parts_at(path)
-    cut = cut_whole(parts["all"], seed) if "all" in parts else complete_parts(parts, seed, str(path))
+    cut = cut_whole(parts["all"], seed, str(path)) if "all" in parts else complete_parts(parts, seed, str(path))
     splits = DataSplits(
         name=str(path),
         train=cut.train,
@@ -178,10 +179,23 @@ def open_segmentation_part(
     raise DataError(f"{path} has train/ alone, which a model may have learnt from", "name a folder with test/")
 
 
+def _expanded(path: str) -> Path:
+    """`path` with `~` resolved, where that is possible."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # ~somebody, who has no home here
+        return Path(path)
+
+
 def _existing(source: str) -> Path:
-    path = Path(source).expanduser()
-    if path.exists():
-        return path
+    if not source.strip():
+        raise DataError("the name of the data is empty", f"name a folder or one of: {', '.join(named_sets())}")
+    path = _expanded(source)
+    try:
+        if path.exists():
+            return path
+    except OSError as error:  # no permission, or a name longer than names can be
+        raise unreadable(path, error) from None
     if "/" in source or "." in source:
         raise DataError(f"{path} does not exist", f"name a folder; {LAYOUT}")
     raise UnknownNameError("data set or folder", source, named_sets())
@@ -194,6 +208,6 @@ def _recognised(path: Path) -> NamedSet | None:
 def _parts_at(path: Path, num_classes: int | None = None) -> dict[str, SegmentationDataset]:
     if path.is_dir():
         return open_folder(path, num_classes=num_classes)
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         return {"all": open_arrays(path, num_classes=num_classes)}
     raise DataError(f"{path} is no folder and no .npz", LAYOUT)

@@ -13,6 +13,9 @@ An `.npz` has `images` (N, H, W, 3) uint8, `masks` (N, H, W) integers and, if wa
 
 from __future__ import annotations
 
+import lzma
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,6 +38,7 @@ from encore.data.images import (
     read_mask,
     read_mask_values,
     size_of,
+    unreadable,
 )
 from encore.data.resizing import Size
 from encore.data.splits import PARTS
@@ -91,11 +95,18 @@ class MaskedImages:
         """Image (3, H, W) uint8 RGB, mask (H, W) uint8 (class index or 255), name.
 
         Raises:
-            DataError: a file is damaged, or the mask holds a value beyond the classes.
+            DataError: a file is damaged, gone or of another size than it was, or the mask holds a value beyond
+                the classes.
         """
         pair = self.pairs[index]
         image = read_image(self.read(pair.image), str(pair.image))
         mask = read_mask(self.read(pair.mask), len(self.classes), self.void, str(pair.mask))
+        for path, size in ((pair.image, image.shape[1:]), (pair.mask, mask.shape)):
+            if tuple(size) != pair.size:
+                raise DataError(
+                    f"{path} was {pair.size[1]} × {pair.size[0]} pixels and is now {size[1]} × {size[0]}",
+                    "leave the data as it is during a run",
+                )
         return {"image": image, "mask": mask, "name": pair.name}
 
     @property
@@ -125,7 +136,7 @@ class ArraySamples:
     def __getitem__(self, index: int) -> SegmentationSample:
         """Image (3, H, W) uint8 RGB, mask (H, W) uint8, name."""
         number = range(len(self))[index]
-        image = torch.from_numpy(np.ascontiguousarray(self.images[number].transpose(2, 0, 1)))
+        image = torch.from_numpy(self.images[number].transpose(2, 0, 1).copy())
         mask = torch.from_numpy(self.masks[number].copy())
         return {"image": image, "mask": mask, "name": f"{self.name}_{number:05d}"}
 
@@ -182,12 +193,8 @@ def open_arrays(path: Path | str, *, num_classes: int | None = None) -> Segmenta
     """
     path = Path(path)
     arrays = _read_arrays(path)
-    for key in ("images", "masks"):
-        if key not in arrays:
-            there = ", ".join(arrays) or "nothing"
-            raise DataError(f"{path} has no array '{key}', it holds {there}", "save it with images= and masks=")
     images, masks = arrays["images"], arrays["masks"]
-    if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
+    if images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape[1:] or images.dtype != np.uint8:
         raise DataError(
             f"{path}: images are {images.dtype} of shape {images.shape}", "due is uint8 (N, H, W, 3), RGB, 0…255"
         )
@@ -200,7 +207,7 @@ def open_arrays(path: Path | str, *, num_classes: int | None = None) -> Segmenta
         raise DataError(f"{path} holds no samples", "save at least 3")
     masks = masks.astype(np.uint8) if masks.dtype == np.bool_ else masks
     if "classes" in arrays:
-        classes = parse_classes([str(name) for name in np.atleast_1d(arrays["classes"])], str(path))
+        classes = parse_classes(_texts(arrays["classes"], path), f"{path}: classes")
     else:
         found = num_classes or _number_of_classes(np.unique(masks), str(path))
         classes = ClassNames(_numbered(found))
@@ -212,7 +219,7 @@ def parse_classes(lines: Iterable[str], where: str) -> ClassNames:
     """Read class names in index order; each `void` marks its index as no class.
 
     Raises:
-        DataError: none, too many, an empty one between others, or the same twice.
+        DataError: none, too many, one whose index would be 255, an empty one between others, or the same twice.
     """
     entries = [line.strip() for line in lines]
     while entries and not entries[-1]:
@@ -224,8 +231,11 @@ def parse_classes(lines: Iterable[str], where: str) -> ClassNames:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise DataError(f"{where} names '{twice}' twice", "give each class a name of its own")
-    if not 1 <= len(names) <= MAX_CLASSES or len(entries) > MAX_CLASSES + 1:
-        raise DataError(f"{where} names {len(names)} classes", f"name 1…{MAX_CLASSES}, one per line")
+    if not 1 <= len(names) <= MAX_CLASSES or set(range(MAX_CLASSES, len(entries))) - void:
+        raise DataError(
+            f"{where} names {len(names)} classes in {len(entries)} entries",
+            f"name 1…{MAX_CLASSES}, one per line, for the values 0…{MAX_CLASSES - 1}",
+        )
     return ClassNames(names, void)
 
 
@@ -299,16 +309,24 @@ def _part_folders(folder: Path) -> dict[str, Path]:
     return parts or {"all": folder}
 
 
+def _entries(folder: Path) -> list[Path]:
+    """What lies in `folder`, hidden files left out."""
+    try:
+        return [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    except OSError as error:
+        raise unreadable(folder, error) from None
+
+
 def _pairs_in(folder: Path) -> list[Pair]:
     """The pairs in `folder`/images and `folder`/masks."""
     for name in ("images", "masks"):
         if not (folder / name).is_dir():
-            there = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())
+            there = sorted(entry.name + "/" * entry.is_dir() for entry in _entries(folder))
             shown = ", ".join(there[:5]) + (" …" if len(there) > 5 else "") if there else "nothing"
             raise DataError(f"{folder} has no {name}/, it holds {shown}", LAYOUT)
     images, masks = find_images(folder / "images"), find_images(folder / "masks")
     if not images:
-        inner = next((entry.name for entry in (folder / "images").iterdir() if entry.is_dir()), None)
+        inner = next((entry.name for entry in _entries(folder / "images") if entry.is_dir()), None)
         hint = f"move what is in images/{inner}/ up into images/" if inner else "put pictures into it"
         raise DataError(f"{folder / 'images'} holds no pictures", f"{hint}; {LAYOUT}")
     return paired(images, masks, str(folder))
@@ -316,13 +334,15 @@ def _pairs_in(folder: Path) -> list[Pair]:
 
 def _classes_of(folder: Path) -> ClassNames | None:
     """What `classes.txt` says, in the folder or, for one of its parts, beside it."""
-    places = [folder, folder.resolve().parent] if folder.resolve().name in PARTS else [folder]
-    for file in (place / CLASSES_FILE for place in places):
+    parts = [part for part in (folder.absolute(), folder.resolve()) if part.name in PARTS]  # either may be a link
+    for file in (place / CLASSES_FILE for place in [folder, *(part.parent for part in parts)]):
         if file.is_file():
             try:
                 return parse_classes(file.read_text(encoding="utf-8-sig").splitlines(), str(file))
             except UnicodeDecodeError:
                 raise DataError(f"{file} is no UTF-8 text", "save it as UTF-8, one class per line") from None
+            except OSError as error:
+                raise unreadable(file, error) from None
     return None
 
 
@@ -364,22 +384,54 @@ def _numbered(num_classes: int) -> tuple[str, ...]:
     return tuple(f"class_{index}" for index in range(num_classes))
 
 
+def _texts(array: NDArray[Any], path: Path) -> list[str]:
+    """The entries of a one-dimensional array of text."""
+    if array.ndim != 1 or array.dtype.kind not in "US":
+        raise DataError(f"{path}: classes are {array.dtype} of shape {array.shape}", "due is text of shape (K,)")
+    return [entry.decode("utf-8", "replace") if isinstance(entry, bytes) else str(entry) for entry in array.tolist()]
+
+
+_DAMAGE = (
+    OSError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    SyntaxError,
+    ArithmeticError,
+    RuntimeError,
+    MemoryError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
+"""What `zipfile` and numpy raise over damaged `.npz` files."""
+
+
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of an `.npz` that are wanted, by name; no pickles."""
-    remedy = "save it again with numpy.savez_compressed"
+    """`images`, `masks` and, where it is there, `classes` of an `.npz`; no pickles."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise DataError(f"{path} is one array, no .npz", "save it with images= and masks=")
-            return {key: file[key] for key in file.files if key in ("images", "masks", "classes")}
+        with path.open("rb") as file:
+            if not zipfile.is_zipfile(file):
+                raise DataError(f"{path} is no .npz, or is truncated", "save it with numpy.savez_compressed")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as arrays:
+                found = {key: arrays[key] for key in arrays.files if key in ("images", "masks", "classes")}
+                there = ", ".join(arrays.files) or "nothing"
     except FileNotFoundError:
         raise DataError(f"{path} does not exist", "check the path") from None
-    except ValueError as error:
-        if "pickle" in str(error).lower():
+    except (IsADirectoryError, PermissionError) as error:
+        raise unreadable(path, error) from None
+    except _DAMAGE as error:
+        if "Object arrays" in str(error):
             raise DataError(
                 f"{path} holds Python objects, which are not unpickled",
                 "save images and masks as uint8 arrays and classes as text (dtype=str)",
             ) from None
-        raise DataError(f"{path} is damaged ({error})", remedy) from error
-    except (OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, MemoryError) as error:
-        raise DataError(f"{path} is damaged ({error})", remedy) from error
+        raise DataError(f"{path} is damaged ({error})", "save it again with numpy.savez_compressed") from error
+    for key in ("images", "masks"):
+        if not isinstance(found.get(key), np.ndarray):  # other files of a zip come as bytes
+            raise DataError(f"{path} has no array '{key}', it holds {there}", "save it with images= and masks=")
+    return {key: value for key, value in found.items() if isinstance(value, np.ndarray)}

@@ -86,13 +86,21 @@ class Cut:
     origin: str
 
 
-def cut_whole(dataset: SegmentationDataset, seed: int) -> Cut:
+def cut_whole(dataset: SegmentationDataset, seed: int, where: str = "") -> Cut:
     """Cut a source without parts 80/10/10.
+
+    Args:
+        dataset: all samples.
+        seed: of the cut.
+        where: what errors call the source.
 
     Raises:
         DataError: fewer than 3 samples.
     """
-    indices = seeded_split(len(dataset), seed=seed)
+    try:
+        indices = seeded_split(len(dataset), seed=seed)
+    except DataError as error:
+        raise DataError(f"{where}: {error.problem}" if where else error.problem, error.remedy) from None
     train, val, test = (Subset(dataset, indices[part]) for part in PARTS)
     return Cut(train, val, test, f"seeded split 80/10/10, seed {seed}")
 
@@ -121,7 +129,7 @@ def complete_parts(parts: Mapping[str, SegmentationDataset], seed: int, where: s
     if val is not None and test is not None:
         return Cut(train, val, test, "given")
     if val is None and test is None:
-        cut = cut_whole(train, seed)
+        cut = cut_whole(train, seed, f"{where}: train/")
         return Cut(cut.train, cut.val, cut.test, f"only train given: {cut.origin}")
     if len(train) < 2:
         raise DataError(f"{where}: train/ has 1 sample, none can be spared for val", "give val/ as well")

@@ -78,13 +78,19 @@ def folded(model: nn.Module) -> nn.Module:
     was stands an `nn.Identity`, so its state dict is no longer that of `model`.
 
     Args:
-        model: one whose pairs carry such names, as SegNet's do; others are left as they are.
+        model: one whose pairs carry such names, as SegNet's do; others are left as they are, and so is
+            batch normalisation without running statistics.
     """
     copied = copy.deepcopy(model).eval()
     for parent in list(copied.modules()):
         for name, norm in list(parent.named_children()):
             convolution = getattr(parent, name.removesuffix("_bn"), None)
-            if name.endswith("_bn") and isinstance(norm, _BatchNorm) and isinstance(convolution, nn.Conv2d):
+            if (
+                name.endswith("_bn")
+                and isinstance(norm, _BatchNorm)
+                and norm.running_mean is not None
+                and isinstance(convolution, nn.Conv2d)
+            ):
                 setattr(parent, name.removesuffix("_bn"), fuse_conv_bn_eval(convolution, norm))
                 setattr(parent, name, nn.Identity())
     return copied

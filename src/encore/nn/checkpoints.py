@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,30 @@ from torch import Tensor, nn
 from encore.base.errors import CheckpointError
 
 _WRAPPERS = ("state_dict", "model", "module", "model_state_dict", "net")
+_PREFIXES = ("module.", "_orig_mod.")
+"""What DistributedDataParallel and torch.compile put before every name."""
+
+_DAMAGED = (
+    RuntimeError,
+    OSError,
+    EOFError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
+    struct.error,
+)
+"""What PyTorch's reader raises on files with bytes missing or changed."""
 
 
 def read_state_dict(path: Path | str) -> dict[str, Tensor]:
     """Read the tensors of a checkpoint by name.
 
     Takes safetensors files, and PyTorch files through `torch.load(weights_only=True)`: a pickle that holds
-    anything but tensors and plain containers is refused, never executed. A state dict wrapped under
-    `state_dict`, `model`, `module` … is unwrapped.
+    anything but tensors and plain containers is refused, never executed. Wrappers are taken off: see
+    `unwrapped`.
 
     Raises:
         CheckpointError: the file is absent, truncated, not a checkpoint, or would need unpickling.
@@ -32,8 +49,8 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} is no checkpoint file", "name a .safetensors or .pth file")
     if path.suffix == ".safetensors":
         try:
-            return load_file(path)
-        except SafetensorError as error:
+            return unwrapped(load_file(path), str(path))
+        except (SafetensorError, OSError, ValueError) as error:
             raise CheckpointError(
                 f"{path} is not a whole safetensors file ({error})", "copy or download it again"
             ) from error
@@ -44,11 +61,11 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
             f"{path} would execute code when unpickled, or is no PyTorch file; it was not opened ({_refused(error)})",
             "ask for it as safetensors, or save its plain state dict with torch.save",
         ) from error
-    except (RuntimeError, EOFError, KeyError, ValueError) as error:
+    except _DAMAGED as error:
         raise CheckpointError(
             f"{path} is not a whole PyTorch checkpoint ({_refused(error)})", "copy or download it again"
         ) from error
-    return _unwrapped(content, path)
+    return unwrapped(content, str(path))
 
 
 def _refused(error: Exception) -> str:
@@ -58,8 +75,20 @@ def _refused(error: Exception) -> str:
     return (telling or lines or [type(error).__name__])[0][:160]
 
 
-def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
-    while isinstance(content, Mapping) and not any(isinstance(value, Tensor) for value in content.values()):
+def unwrapped(content: Any, where: str) -> dict[str, Tensor]:
+    """The tensors by name in what a checkpoint holds.
+
+    A state dict under `state_dict`, `model`, `module` … is taken out, whatever lies beside it; the prefixes
+    that DistributedDataParallel and torch.compile put before every name are cut off.
+
+    Args:
+        content: what was read.
+        where: its file, for the error.
+
+    Raises:
+        CheckpointError: there are no tensors by name.
+    """
+    while isinstance(content, Mapping):
         inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
         if inner is None:
             break
@@ -70,10 +99,10 @@ def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
         else {}
     )
     if not tensors:
-        raise CheckpointError(f"{path} holds no tensors by name", "give a state dict")
-    prefix = "module."
-    if all(name.startswith(prefix) for name in tensors):
-        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+        raise CheckpointError(f"{where} holds no tensors by name", "give a state dict")
+    for prefix in _PREFIXES:
+        if all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     return tensors
 
 

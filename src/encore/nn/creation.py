@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
 from encore.base import registry
@@ -18,8 +19,35 @@ from encore.base.errors import (
     RunFolderError,
     UnknownNameError,
 )
-from encore.nn.checkpoints import load_state, read_state_dict
-from encore.nn.model import EncoreModel, FeatureExtractor, Preprocessing
+from encore.nn.checkpoints import load_state, read_state_dict, unwrapped
+from encore.nn.model import CONFIG, EncoreModel, FeatureExtractor, Preprocessing
+
+
+class Description(BaseModel):
+    """The entry `encore` of a run's `config.json`: what `EncoreModel.description` wrote.
+
+    Attributes:
+        name: the model's registered name.
+        task: the kind of work it was made for, once known.
+        configuration: the arguments that it was made with.
+        preprocessing: what its `forward` takes.
+        classes, colours: of its outputs, once known.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    task: str | None
+    configuration: dict[str, Any]
+    preprocessing: Preprocessing
+    classes: tuple[str, ...] | None = None
+    colours: tuple[tuple[int, int, int], ...] | None = None
+
+    def apply_to(self, model: EncoreModel) -> None:
+        """Give `model` what its constructor does not take: preprocessing, task, classes and colours."""
+        model.preprocessing = self.preprocessing
+        model.task = self.task or model.task
+        model.classes, model.colours = self.classes, self.colours
 
 
 def create_model(
@@ -35,9 +63,10 @@ def create_model(
     Args:
         name: one of `list_models()`.
         weights: a checkpoint, ours or in the official layout (recognised by the tensors' names), a RUN's
-            folder, or a state dict.
+            folder, or a state dict. From a RUN of the same model come also its configuration, where the call
+            does not say otherwise, and its preprocessing, classes and colours.
         features_only: return the encoder alone, which answers with its feature maps.
-        out_indices: with `features_only`, which maps.
+        out_indices: with `features_only`, which maps; all by default.
         configuration: the model's own arguments (`num_classes=11`).
 
     Returns:
@@ -47,11 +76,18 @@ def create_model(
         UnknownNameError: no model of that name, or an argument that it does not take.
         ConfigurationError: an argument has an impossible value.
         CheckpointError: the weights do not fit.
+        RunFolderError: the RUN's `config.json` is damaged.
+        InputError: with `features_only`, the model hands out no feature maps, or not those.
 
     Example:
         >>> model = create_model("segnet_basic", num_classes=5)
     """
+    if out_indices is not None and not features_only:
+        raise ConfigurationError("out_indices came without features_only", "add features_only=True or leave them out")
     factory = registry.model_factory(name)
+    described = _description_beside(weights, name)
+    if described is not None:
+        configuration = {**described.configuration, **configuration}
     parameters = inspect.signature(factory).parameters
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         for key in configuration:
@@ -69,7 +105,22 @@ def create_model(
     model.task = registry.paper_of_model(name).tasks[0]
     if weights is not None:
         load_weights(model, weights)
-    return FeatureExtractor(model, out_indices) if features_only else model
+    if described is not None:
+        described.apply_to(model)
+    if not features_only:
+        return model
+    extractor = FeatureExtractor(model, out_indices)
+    for unused in getattr(model, "beyond_features", ()):
+        delattr(model, unused)
+    return extractor
+
+
+def _description_beside(weights: str | Path | Mapping[str, Tensor] | None, name: str) -> Description | None:
+    """The description in the RUN's folder `weights`, if it is one and of the model `name`."""
+    if weights is None or isinstance(weights, Mapping) or not (Path(weights) / CONFIG).is_file():
+        return None
+    described = read_description(weights)
+    return described if described.name == name else None
 
 
 def load_weights(model: nn.Module, weights: str | Path | Mapping[str, Tensor]) -> None:
@@ -91,7 +142,7 @@ def load_weights(model: nn.Module, weights: str | Path | Mapping[str, Tensor]) -
 
 def _state_of(weights: str | Path | Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], str]:
     if isinstance(weights, Mapping):
-        return weights, "the state dict"
+        return unwrapped(weights, "the state dict"), "the state dict"
     path = Path(weights)
     if path.is_dir():
         path = path / "model.safetensors"
@@ -150,25 +201,21 @@ def load(source: str | Path) -> EncoreModel:
             f"{folder} holds no trained model (model.safetensors)",
             "give a run that finished training, or continue it with --resume",
         )
-    model = create_model(description["name"], **description["configuration"])
-    model.preprocessing = Preprocessing.from_json(description["preprocessing"])
-    model.task = description["task"]
-    model.classes = tuple(description["classes"]) if description.get("classes") is not None else None
-    if description.get("colours") is not None:
-        model.colours = tuple((int(red), int(green), int(blue)) for red, green, blue in description["colours"])
+    model = create_model(description.name, **description.configuration)
+    description.apply_to(model)
     load_state(model, read_state_dict(folder / "model.safetensors"), str(folder / "model.safetensors"))
     model.eval()
     return model
 
 
-def read_description(folder: Path | str) -> dict[str, Any]:
+def read_description(folder: Path | str) -> Description:
     """The entry `encore` of a run's `config.json`.
 
     Raises:
         RunFolderError: there is none, or it cannot be read.
     """
     folder = Path(folder)
-    path = folder / "config.json"
+    path = folder / CONFIG
     remedy = "give a folder that encore fit, encore run or save_pretrained left"
     if not folder.is_dir():
         raise RunFolderError(f"{folder} is not a run: there is no such folder", remedy)
@@ -176,27 +223,30 @@ def read_description(folder: Path | str) -> dict[str, Any]:
         raise RunFolderError(f"{folder} is not a run: it has no config.json", remedy)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RunFolderError(f"{path} is damaged ({error})", remedy) from error
-    description = content.get("encore") if isinstance(content, dict) else None
-    if not isinstance(description, dict) or not {"name", "task", "configuration", "preprocessing"} <= set(description):
+    if not isinstance(content, dict) or not isinstance(content.get("encore"), dict):
+        raise RunFolderError(f"{folder} is not a run: its config.json has no entry 'encore'", remedy)
+    try:
+        return Description.model_validate(content["encore"])
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:3])
         raise RunFolderError(
-            f"{folder} is not a run: its config.json has no entry 'encore' with name, task, configuration and preprocessing",
-            remedy,
-        )
-    return description
+            f"{path} is damaged: its entry 'encore' does not describe a model ({wrong})", remedy
+        ) from error
 
 
 def _downloaded(source: str | Path) -> Path:
+    import httpx
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     repository = str(source).removeprefix("hf://")
     try:
-        config = hf_hub_download(repository, "config.json")
+        config = hf_hub_download(repository, CONFIG)
         hf_hub_download(repository, "model.safetensors")
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, httpx.HTTPError, OSError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InputError(
             f"{source} cannot be had from the Hugging Face hub ({reason})",
             "check the name and the connection, or give a local folder",

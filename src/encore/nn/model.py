@@ -17,6 +17,10 @@ from encore.base.errors import InputError
 from encore.base.files import replacing, write_json
 
 
+CONFIG = "config.json"
+"""The file that describes a model or run, under the key `encore`."""
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """What `forward` takes, so that nobody has to remember it.
@@ -33,11 +37,6 @@ class Preprocessing:
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     size: tuple[int, int] | None = None
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Preprocessing:
-        """Rebuild from what `dataclasses.asdict` and JSON made of one (lists instead of tuples)."""
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
     def __call__(self, images: Tensor) -> Tensor:
         """Turn pictures into the network's input.
@@ -86,7 +85,11 @@ class FeatureInfo(NamedTuple):
 
 @runtime_checkable
 class Backbone(Protocol):
-    """What a model implements to serve as an encoder for others (`create_model(…, features_only=True)`)."""
+    """What a model implements to serve as an encoder for others (`create_model(…, features_only=True)`).
+
+    A model that has more than its encoder also names, in an attribute `beyond_features`, the submodules that
+    `forward_features` does not need; `create_model(…, features_only=True)` leaves them out.
+    """
 
     feature_info: Sequence[FeatureInfo]
     """One entry per map, from the largest to the smallest."""
@@ -127,7 +130,7 @@ class FeatureExtractor(nn.Module):
 
     def forward(self, inputs: Tensor) -> list[Tensor]:
         """(B, C, H, W) → one map per entry of `feature_info`."""
-        maps = self.model.forward_features(inputs)  # type: ignore[operator]
+        maps = self.model.forward_features(inputs)
         return [maps[index] for index in self.out_indices]
 
 
@@ -152,7 +155,8 @@ class EncoreModel(nn.Module, PyTorchModelHubMixin):
     @property
     def configuration(self) -> dict[str, Any]:
         """The constructor's arguments, defaults included."""
-        return dict(self._hub_mixin_config or {})  # type: ignore[call-overload]
+        stored: Any = self._hub_mixin_config
+        return dict(stored or {})
 
     @property
     def device(self) -> torch.device:
@@ -185,7 +189,7 @@ class EncoreModel(nn.Module, PyTorchModelHubMixin):
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
         with replacing(folder / "model.safetensors") as temporary:
             save_file(tensors, temporary, metadata={"format": "pt"})
-        write_json(folder / "config.json", {"encore": self.description(), **more})
+        write_json(folder / CONFIG, {"encore": self.description(), **more})
 
     def _save_pretrained(self, save_directory: Path) -> None:
         self.save(save_directory)

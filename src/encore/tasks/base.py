@@ -105,6 +105,14 @@ class Task(ABC):
     def loader(self, dataset: Samples, batch_size: int) -> DataLoader[Any]:
         """Batches of samples in order."""
 
+    def example_batch(self, splits: DataSplits, configuration: Any) -> tuple[Any, float]:
+        """A small batch on which a training step can be timed, and its share (0…1] of a full batch's work.
+
+        Two samples by default; tasks whose samples are large cut them down.
+        """
+        size = min(2, len(splits.train), configuration.training.batch_size)
+        return next(iter(self.loader(splits.train, size))), size / configuration.training.batch_size
+
     @abstractmethod
     def measure(
         self,
@@ -115,6 +123,14 @@ class Task(ABC):
         stage: str,
     ) -> Metrics:
         """Every metric of the task over `dataset`."""
+
+    def check_inputs(self, inputs: Sequence[Path], progress: ProgressReporter | None = None) -> None:
+        """See that `predict` can read its inputs, before a folder is made for its results.
+
+        Raises:
+            DataError: an input is missing or damaged.
+        """
+        return
 
     @abstractmethod
     def predict(

@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.apply_func import move_data_to_device
 
 from encore.base.configuration import Configuration
 from encore.data.contracts import DataSplits
 from encore.nn.creation import load
-from encore.nn.model import EncoreModel
+from encore.nn.model import EncoreModel, num_parameters
 from encore.results.performance import Performance, Plan
 from encore.results.record import ArmRecord
 from encore.tasks.base import Task, remove_checkpoints
@@ -102,26 +104,33 @@ class Study:
 
     def models(self, performance: Performance, seed: int) -> dict[str, EncoreModel]:
         """The trained models of all arms for one seed."""
-        return {arm.name: load(performance.path / "arms" / arm.name / f"seed{seed}") for arm in self.arms}
+        return {arm.name: load(self.folder(performance, arm, seed)) for arm in self.arms}
+
+    def folder(self, performance: Performance, arm: Arm, seed: int) -> Path:
+        """Where the training of `arm` for `seed` lies."""
+        return performance.path / "arms" / arm.name / f"seed{seed}"
 
     def plan(self, performance: Performance) -> Plan:
         """Time, memory and disk of the study, from one training step of each arm timed on this machine.
 
-        The step is taken on a small crop and scaled by the number of pixels.
+        The step is taken on the task's example batch and scaled by its share of a full one.
         """
-        seconds, memory, disk = 0.0, 0, 0
+        seconds, memory, disk, checkpoints = 0.0, 0, 0, 0
         training = self.configuration.training
+        loading = _loading_seconds(self.task, self.splits, self.configuration)
         steps = training.epochs * max(len(self.splits.train) // training.batch_size, 1)
         names = []
         for arm in self.arms:
             configuration = arm.configuration(self.configuration)
             model = self.task.make_model(self.splits, configuration, seed=0)
             cost = _step_cost(self.task, model, self.splits, configuration, device_of(performance.runtime))
-            parameters = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
-            seconds += len(performance.seeds) * steps * cost.seconds
-            memory = max(memory, cost.activation_bytes + 4 * parameters)
-            disk += len(performance.seeds) * parameters + 6 * parameters
-            names.append(f"{arm.name}: {arm.model}, {parameters / 4 / 1e6:.3f} M parameters")
+            size = sum(tensor.nbytes for tensor in model.state_dict().values())
+            seconds += len(performance.seeds) * steps * (cost.seconds + loading)
+            # Weights, gradients and two moments; in a checkpoint no gradients, and there are two, removed at the end.
+            memory = max(memory, cost.activation_bytes + 4 * size)
+            checkpoints = max(checkpoints, 2 * 3 * size)
+            disk += len(performance.seeds) * size
+            names.append(f"{arm.name}: {arm.model}, {num_parameters(model) / 1e6:.3f} M parameters")
         sizes = ", ".join(f"{part} {size}" for part, size in self.splits.sizes().items())
         return Plan(
             data=[f"{self.splits.name} ({sizes}; {len(self.splits.classes)} classes)"],
@@ -129,7 +138,7 @@ class Study:
             seeds=list(performance.seeds),
             seconds=1.2 * seconds,
             memory_bytes=memory + 700 * 2**20,
-            disk_bytes=disk,
+            disk_bytes=disk + checkpoints,
             notes=["time from one training step of each arm, timed here; one fifth added for validation and test"],
         )
 
@@ -143,27 +152,25 @@ class _StepCost:
 def _step_cost(
     task: Task, model: EncoreModel, splits: DataSplits, configuration: Any, device: torch.device
 ) -> _StepCost:
-    """Time one forward and backward of a batch of two on a crop, and scale to the batch's pixels."""
+    """Time one forward and backward of the example batch, and scale to a full one."""
     if configuration.training.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     module = task.module(model, splits, configuration).to(device)
-    batch = next(iter(task.loader(splits.train, 2)))
-    height, width = batch["image"].shape[-2:]
-    rows, columns = min(height, 96), min(width, 128)
-    crop = {"image": batch["image"][..., :rows, :columns], "mask": batch["mask"][..., :rows, :columns]}
-    crop = {name: tensor.to(device) for name, tensor in crop.items()}
-    share = len(crop["image"]) * rows * columns / (configuration.training.batch_size * height * width)
+    example, share = task.example_batch(splits, configuration)
+    batch = move_data_to_device(example, device)
     saved = 0
 
     def count(tensor: torch.Tensor) -> torch.Tensor:
         nonlocal saved
-        saved += tensor.numel() * tensor.element_size()
+        saved += tensor.nbytes
         return tensor
 
     def step() -> None:
-        loss = module.training_step(crop, 0)
+        loss = module.training_step(batch, 0)
         assert isinstance(loss, torch.Tensor)
         loss.backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
 
     module.train()
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
@@ -172,3 +179,14 @@ def _step_cost(
     step()
     elapsed = time.perf_counter() - started
     return _StepCost(elapsed / share, int(saved / share))
+
+
+def _loading_seconds(task: Task, splits: DataSplits, configuration: Any) -> float:
+    """Time to load and augment a batch in the training process; workers of their own load meanwhile."""
+    if configuration.training.num_workers > 0:
+        return 0.0
+    samples = task.training_set(splits, configuration, seed=0)
+    samples[0, 0]  # the first one also pays for what is set up once
+    started = time.perf_counter()
+    samples[0, len(samples) - 1]
+    return (time.perf_counter() - started) * configuration.training.batch_size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import lightning
@@ -99,10 +100,15 @@ class ShareBatches(lightning.Callback):
 
 
 class StopOnDivergence(lightning.Callback):
-    """Stops before a loss that is not finite reaches the weights."""
+    """Stops before a loss that is not finite reaches the weights.
 
-    def __init__(self, where: str) -> None:
-        self.where = where
+    Args:
+        where: what the message calls the training.
+        last: the checkpoint that a resumed training would continue from.
+    """
+
+    def __init__(self, where: str, last: Path) -> None:
+        self.where, self.last = where, last
 
     def on_before_backward(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, loss: Tensor
@@ -110,8 +116,9 @@ class StopOnDivergence(lightning.Callback):
         """Raise DivergenceError for a NaN or infinite loss, with the step and the remedy."""
         if torch.isfinite(loss).all():
             return
+        kept = f"the last good checkpoint is kept in {self.last}" if self.last.is_file() else "no epoch was finished"
         raise DivergenceError(
             f"the loss became {float(loss.detach())} at step {trainer.global_step + 1} "
-            f"(epoch {trainer.current_epoch + 1}) of {self.where}; the last good checkpoint is kept",
+            f"(epoch {trainer.current_epoch + 1}) of {self.where}; {kept}",
             "lower --set training.learning_rate, or set training.gradient_clip=1",
         )

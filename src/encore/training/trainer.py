@@ -156,7 +156,7 @@ def train(
     callbacks: list[lightning.Callback] = [
         report,
         SeedEveryStep(runtime.seed),
-        StopOnDivergence(stage),
+        StopOnDivergence(stage, last),
         ShareBatches(batches),
         best,
     ]

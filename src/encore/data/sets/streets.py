@@ -8,13 +8,15 @@ import shutil
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from encore.base.files import cache_folder
 from encore.data.contracts import DataSplits, SegmentationDataset
 from encore.data.named import NamedSet
-from encore.data.resizing import Size
+from encore.data.resizing import Resized, Size
 from encore.data.segmentation_folder import ArraySamples
 from encore.data.streets import CLASSES, COLOURS, Streets
 
@@ -70,32 +72,55 @@ def open_streets(
 def on_disk(streets: Streets) -> SegmentationDataset:
     """The samples of `streets`, rendered once per machine and read from the cache afterwards.
 
-    The cache is named after the renderer's source code, so that a changed renderer renders anew. Where it cannot
-    be written, `streets` itself comes back.
+    The cache is named after the renderer's source code, so that a changed renderer renders anew; what is damaged
+    in it is rendered again. Where it cannot be written, the samples are rendered as they are asked for.
     """
     name = f"{streets.height}x{streets.width}-seed{streets.seed}-{len(streets)}"
-    folder = cache_folder() / "streets" / _renderer_version() / name
-    if not folder.is_dir():
-        try:
+    try:
+        folder = cache_folder() / "streets" / _renderer_version() / name
+        there = folder.is_dir()
+        arrays = _read(streets, folder)
+        if arrays is None:
+            if there:
+                shutil.rmtree(folder, ignore_errors=True)
             _render(streets, folder)
-        except OSError:
-            return streets
-    images, masks = (np.load(folder / f"{kind}.npy", mmap_mode="r") for kind in ("images", "masks"))
-    return ArraySamples(images, masks, CLASSES, f"streets_{streets.seed}")
+            arrays = _read(streets, folder)
+    except (OSError, RuntimeError):  # RuntimeError: there is no home folder to keep a cache in
+        arrays = None
+    if arrays is None:
+        return Resized(streets, (streets.height, streets.width))  # which knows the sizes without rendering
+    return ArraySamples(*arrays, CLASSES, f"streets_{streets.seed}")
+
+
+def _read(streets: Streets, folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
+    """Images (N, H, W, 3) and masks (N, H, W) from `folder`; None where they are not there whole."""
+    shape = (len(streets), streets.height, streets.width)
+    try:
+        images, masks = (np.load(folder / f"{kind}.npy", mmap_mode="r") for kind in ("images", "masks"))
+    except (FileNotFoundError, NotADirectoryError, ValueError, EOFError):
+        return None
+    whole = images.shape == (*shape, 3) and masks.shape == shape and images.dtype == masks.dtype == np.uint8
+    return (images, masks) if whole else None
 
 
 def _render(streets: Streets, folder: Path) -> None:
+    """Render all samples into `folder`, which is then whole or absent.
+
+    Raises:
+        OSError: it cannot be written, or the disk is full.
+    """
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
         partial.mkdir(parents=True)
         shape = (len(streets), streets.height, streets.width)
-        images = np.lib.format.open_memmap(partial / "images.npy", mode="w+", dtype=np.uint8, shape=(*shape, 3))
-        masks = np.lib.format.open_memmap(partial / "masks.npy", mode="w+", dtype=np.uint8, shape=shape)
-        for index in range(len(streets)):
-            scene = streets.scene(index)
-            images[index], masks[index] = scene.image, scene.mask
-        images.flush()
-        masks.flush()
+        # written as files: on a full disk a memory map ends the process
+        with (partial / "images.npy").open("wb") as images, (partial / "masks.npy").open("wb") as masks:
+            _write_header(images, (*shape, 3))
+            _write_header(masks, shape)
+            for index in range(len(streets)):
+                scene = streets.scene(index)
+                images.write(scene.image.tobytes())
+                masks.write(scene.mask.tobytes())
         try:
             partial.rename(folder)
         except OSError:
@@ -103,6 +128,11 @@ def _render(streets: Streets, folder: Path) -> None:
                 raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
+    """Begin an `.npy` file of uint8."""
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
 
 @cache

@@ -141,10 +141,9 @@ class Frontage:
 
     def _boundary(self, outward: float, start: float, end: float, what: str) -> None:
         """A fence, a hedge or a rail in pieces that follow the bend."""
+        pieces = 2 if abs(self.road.curvature) > 0.0008 else 1
         if what == "rail":  # short pieces: people pass behind it, cars before it
             pieces = max(round((end - start) / 2.5), 1)
-        else:
-            pieces = 2 if abs(self.road.curvature) > 0.0008 else 1
         step = (end - start) / pieces
         tall = {"fence": 1.35, "hedge": 1.25, "rail": 1.0}[what]
         for piece in range(pieces):

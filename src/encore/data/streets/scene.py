@@ -11,7 +11,6 @@ from scipy.ndimage import find_objects
 from encore.base.errors import DataError
 from encore.data.contracts import VOID
 from encore.data.streets.captions import caption_of, motion_of
-from encore.data.streets.classes import COUNTABLE
 from encore.data.streets.ground import ground_of
 from encore.data.streets.motion import motion_between
 from encore.data.streets.rasteriser import FIRST_FACE, GROUND_FACE, Raster, rasterise

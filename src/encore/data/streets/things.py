@@ -93,7 +93,8 @@ class Thing:
 
 def placed(things: Sequence[Thing], road: Road, light: Light, seconds: float) -> Faces:
     """The faces of `things` (one at least) at a time, with their shadows, each thing a group."""
-    meshes_, counts, palettes, rows, anchors = [], [], [], [], []
+    meshes_, counts, rows, anchors = [], [], [], []
+    palettes: list[Colour] = []
     for thing in things:
         x, z, slope = thing.position(road, seconds)
         cosine = thing.facing / (1.0 + slope * slope) ** 0.5 if slope else thing.facing
@@ -124,7 +125,7 @@ def placed(things: Sequence[Thing], road: Road, light: Light, seconds: float) ->
     vertices[0] -= thrown * (sun_x / sun_y)
     vertices[1] -= thrown
     vertices[2] -= thrown * (sun_z / sun_y)
-    first_colour = np.cumsum(counts) - counts
+    first_colour = np.cumsum([0, *counts[:-1]], dtype=np.int64)
     parts = np.concatenate([mesh.parts for mesh in meshes_]) + first_colour[owners]
     given = np.concatenate([mesh.classes for mesh in meshes_])
     classes = np.where(given == UNCLASSED, table[8].astype(np.uint8)[owners], given)
@@ -147,15 +148,15 @@ def placed(things: Sequence[Thing], road: Road, light: Light, seconds: float) ->
 def vehicle(dice: Dice, lateral: float, z: float, facing: float, speed: float, lamps: bool) -> Thing:
     """A car, now and then a van or a bus; `speed` in metres per second the way it faces."""
     draw = dice.between(0.0, 1.0)
-    mesh, size = meshes.HATCHBACK, (1.74, 3.9, 1.48)
+    mesh = meshes.HATCHBACK
     if draw > 0.97 and speed:
-        mesh, size = meshes.BUS, (2.45, 9.5, 3.1)
+        mesh = meshes.BUS
     elif draw > 0.86:
-        mesh, size = meshes.VAN, (1.95, 5.2, 2.3)
+        mesh = meshes.VAN
     elif draw > 0.66:
-        mesh, size = meshes.ESTATE, (1.84, 4.7, 1.68)
+        mesh = meshes.ESTATE
     elif draw > 0.36:
-        mesh, size = meshes.SALOON, (1.8, 4.6, 1.42)
+        mesh = meshes.SALOON
     lit = lamps and speed != 0.0
     glass = dice.shade((46, 56, 66), 0.3)
     palette: list[Colour] = [

@@ -22,10 +22,12 @@ from torch.utils._pytree import tree_leaves
 
 from encore.base.errors import InputError
 from encore.base.registry import register_model
-from encore.nn.model import EncoreModel, Preprocessing
+from encore.nn.model import EncoreModel, FeatureInfo, Preprocessing
 from encore.nn.pooling import PoolingOffsets, max_pool2d_with_offsets, max_unpool2d_from_offsets
 
-ENCODER = (
+Stages = tuple[tuple[tuple[str, int], ...], ...]
+
+ENCODER: Stages = (
     (("conv1_1", 64), ("conv1_2", 64)),
     (("conv2_1", 128), ("conv2_2", 128)),
     (("conv3_1", 256), ("conv3_2", 256), ("conv3_3", 256)),
@@ -34,7 +36,7 @@ ENCODER = (
 )
 """The 13 convolutions of VGG16 with their output channels, by stage."""
 
-DECODER = (
+DECODER: Stages = (
     (("conv5_3_D", 512), ("conv5_2_D", 512), ("conv5_1_D", 512)),
     (("conv4_3_D", 512), ("conv4_2_D", 512), ("conv4_1_D", 256)),
     (("conv3_3_D", 256), ("conv3_2_D", 256), ("conv3_1_D", 128)),
@@ -53,13 +55,60 @@ class SegmentationHourglass(EncoreModel):
 
     `forward(x)` is `decode(*encode(x))`. Subclasses implement both; `kept` may hold tensors, `PoolingOffsets`
     and plain sizes in lists and tuples, which is what `stored_bytes` counts.
+
+    As a backbone (`features_only=True`) it hands out the pooled map of every encoder stage, named `pool1`,
+    `pool2` … as in the prototxts: that of stage i is (B, C_i, ⌈H/2^i⌉, ⌈W/2^i⌉).
+
+    Args:
+        num_classes: K.
+        in_channels: channels of the pictures.
+        encoder: names and output channels of the encoder's convolutions, by stage.
+        kernel_size: their odd side.
+
+    Raises:
+        ValueError: a number is not positive, or the side even.
     """
 
     preprocessing = RAW_BGR
 
-    def __init__(self, num_classes: int, in_channels: int) -> None:
+    def __init__(self, num_classes: int, in_channels: int, encoder: Stages, kernel_size: int) -> None:
         super().__init__()
-        self.num_classes, self.in_channels = num_classes, in_channels
+        self.num_classes, self.in_channels, self.encoder = num_classes, in_channels, encoder
+        check_positive(num_classes=num_classes, in_channels=in_channels, kernel_size=kernel_size)
+        if kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size {kernel_size} is even, so that maps would change their size")
+        channels = in_channels
+        for name, out_channels in (unit for stage in encoder for unit in stage):
+            self.add_unit(name, channels, out_channels, kernel_size)
+            channels = out_channels
+
+    @property
+    def feature_info(self) -> list[FeatureInfo]:
+        """The maps of `forward_features`."""
+        return [FeatureInfo(f"pool{i}", stage[-1][1], 2**i) for i, stage in enumerate(self.encoder, start=1)]
+
+    @property
+    def beyond_features(self) -> list[str]:
+        """The submodules that are not the encoder's."""
+        names = {name for stage in self.encoder for name, _ in stage}
+        return [name for name, _ in self.named_children() if name.removesuffix("_bn") not in names]
+
+    def forward_features(self, x: Tensor) -> list[Tensor]:
+        """(B, in_channels, H, W) → every stage's map after pooling, (B, C_i, ⌈H/2^i⌉, ⌈W/2^i⌉)."""
+        maps: list[Tensor] = []
+        self.encode_stages(x, lambda full, pooled, offsets: maps.append(pooled))
+        return maps
+
+    def encode_stages(self, x: Tensor, visit: Callable[[Tensor, Tensor, PoolingOffsets], None]) -> Tensor:
+        """Run the encoder, showing `visit` each stage's map before pooling, the pooled map and the offsets."""
+        self.check_input(x)
+        for stage in self.encoder:
+            for name, _ in stage:
+                x = self.apply_unit(name, x)
+            full = x
+            x, offsets = max_pool2d_with_offsets(full)
+            visit(full, x, offsets)
+        return x
 
     def encode(self, x: Tensor) -> tuple[Tensor, Any]:
         """(B, in_channels, H, W) → the deepest map, and what the decoder needs beside it."""
@@ -106,6 +155,13 @@ class SegmentationHourglass(EncoreModel):
         return F.relu(x) if relu else x
 
 
+def check_positive(**numbers: int) -> None:
+    """Refuse a number below 1 with a ValueError that names it."""
+    for name, number in numbers.items():
+        if number < 1:
+            raise ValueError(f"{name} {number} is not positive")
+
+
 def convolution(in_channels: int, out_channels: int, kernel_size: int) -> nn.Conv2d:
     """A size-preserving convolution with Caffe's `msra` initialisation: N(0, 2 / fan-in), zero bias."""
     layer = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
@@ -149,23 +205,17 @@ class SegNet(SegmentationHourglass):
     """
 
     def __init__(self, num_classes: int = 11, in_channels: int = 3) -> None:
-        super().__init__(num_classes, in_channels)
-        channels = in_channels
-        for name, out_channels in (unit for stage in ENCODER + DECODER for unit in stage):
+        super().__init__(num_classes, in_channels, ENCODER, kernel_size=3)
+        channels = ENCODER[-1][-1][1]
+        for name, out_channels in (unit for stage in DECODER for unit in stage):
             self.add_unit(name, channels, out_channels, kernel_size=3)
             channels = out_channels
         self.conv1_1_D = convolution(channels, num_classes, kernel_size=3)
 
     def encode(self, x: Tensor) -> tuple[Tensor, list[PoolingOffsets]]:
         """(B, in_channels, H, W) → (B, 512, ⌈H/32⌉, ⌈W/32⌉) and the offsets of the five poolings."""
-        self.check_input(x)
-        kept = []
-        for stage in ENCODER:
-            for name, _ in stage:
-                x = self.apply_unit(name, x)
-            x, offsets = max_pool2d_with_offsets(x)
-            kept.append(offsets)
-        return x, kept
+        kept: list[PoolingOffsets] = []
+        return self.encode_stages(x, lambda full, pooled, offsets: kept.append(offsets)), kept
 
     def decode(self, features: Tensor, kept: Sequence[PoolingOffsets]) -> Tensor:
         """(B, 512, ⌈H/32⌉, ⌈W/32⌉) and the offsets → logits (B, num_classes, H, W)."""
@@ -204,24 +254,18 @@ class BasicEncoder(SegmentationHourglass):
         depth: int = 4,
         local_response_norm: bool = True,
     ) -> None:
-        super().__init__(num_classes, in_channels)
-        if kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size {kernel_size} is even, so that maps would change their size")
+        check_positive(width=width, depth=depth)
+        encoder = tuple(((f"conv{stage}", width),) for stage in range(1, depth + 1))
+        super().__init__(num_classes, in_channels, encoder, kernel_size)
         self.width, self.kernel_size, self.depth = width, kernel_size, depth
         self.local_response_norm = local_response_norm
-        for stage in range(1, depth + 1):
-            self.add_unit(f"conv{stage}", in_channels if stage == 1 else width, width, kernel_size)
 
     def encode_stages(self, x: Tensor, visit: Callable[[Tensor, Tensor, PoolingOffsets], None]) -> Tensor:
-        """Run the encoder, showing `visit` each stage's map before pooling, the pooled map and the offsets."""
+        """As above, behind the normalisation of the input."""
         self.check_input(x)
         if self.local_response_norm:
             x = F.local_response_norm(x, size=5, alpha=1e-4, beta=0.75)
-        for stage in range(1, self.depth + 1):
-            full = self.apply_unit(f"conv{stage}", x)
-            x, offsets = max_pool2d_with_offsets(full)
-            visit(full, x, offsets)
-        return x
+        return super().encode_stages(x, visit)
 
 
 @register_model("segnet_basic")

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from encore.base.cards import Claim
-from encore.base.configuration import Settings, configure
 from encore.base.runtime import Scale
 from encore.data.contracts import DataSplits
 from encore.data.named import find_set_path, open_set
@@ -17,10 +16,11 @@ from encore.data.sets.streets import open_streets
 from encore.nn.creation import create_model
 from encore.papers.segnet.baselines import feature_map_bytes
 from encore.papers.segnet.model import SegNet, SegNetBasic, stored_bytes
-from encore.results.performance import Performance, Plan, Recipe
-from encore.results.record import ArmRecord, ClaimRecord, comparative_record, exact_record
+from encore.results.performance import Performance
+from encore.results.record import ClaimRecord, exact_record
 from encore.tasks.segmentation import TASK, SegmentationFit
-from encore.tasks.study import Arm, Study
+from encore.tasks.study import Arm
+from encore.tasks.study_recipe import StudyRecipe
 
 ARMS = (
     Arm("segnet_basic", "segnet_basic"),
@@ -32,14 +32,8 @@ ARMS = (
 PAPER_SIZE = (360, 480)
 """Height and width of the pictures in the paper."""
 
-TRAINED_CLAIMS = ("boundary_f1", "mean_iou")
-
 STREETS_SAMPLES = {"smoke": (96, 24, 32), "laptop": (367, 101, 233), "paper": (367, 101, 233)}
 """Pictures for training, validation and test where Streets stands in; as many as CamVid has, but for smoke."""
-
-
-class SegNetStudy(SegmentationFit):
-    """Keys of `encore run segnet`: those of `encore fit segmentation`; all arms share them."""
 
 
 _SMALL: dict[str, Any] = {
@@ -74,81 +68,6 @@ DEFAULTS: dict[Scale, dict[str, Any]] = {
         },
     },
 }
-
-
-class SegNetRecipe(Recipe):
-    """Trains SegNet-Basic and two decoders without encoder information, and counts what needs no training."""
-
-    data_name = "camvid"
-    default_seeds = {"smoke": 1, "laptop": 3, "paper": 3}  # noqa: RUF012
-
-    def configuration(self, scale: Scale, settings: Settings) -> SegNetStudy:
-        """The study's configuration; `model` is set by each arm."""
-        return configure(SegNetStudy, settings, DEFAULTS[scale])
-
-    def plan(self, performance: Performance) -> Plan:
-        """Times one step of every arm, if a claim asks for training."""
-        if performance.asks(*TRAINED_CLAIMS):
-            return self._study(performance).plan(performance)
-        return Plan(data=[], arms=[], seeds=[], seconds=5, memory_bytes=700 * 2**20, disk_bytes=2**20)
-
-    def perform(self, performance: Performance) -> None:
-        """Train the arms if asked for, then judge every claim."""
-        if performance.asks(*TRAINED_CLAIMS):
-            study = self._study(performance)
-            performance.use_data(study.splits)
-            arms = study.perform(performance)
-            self._picture(study, performance)
-            for claim in performance.claims:
-                if claim.id in TRAINED_CLAIMS:
-                    performance.record(_judged(claim, arms, study.splits, performance))
-        for claim in performance.claims:
-            if claim.id == "decoder_storage":
-                performance.record(decoder_storage(claim))
-            if claim.id == "model_size":
-                performance.record(model_size(claim))
-
-    def _study(self, performance: Performance) -> Study:
-        splits = open_data(performance)
-        return Study(TASK, ARMS, splits, performance.configuration)
-
-    def _picture(self, study: Study, performance: Performance) -> None:
-        seed = performance.seeds[0]
-        path = performance.path / "examples.png"
-        TASK.picture(study.models(performance, seed), study.splits.test, path, performance.runtime)
-        performance.picture(path, f"Test pictures of {study.splits.name}, their truth, and every arm (seed {seed}).")
-
-
-def open_data(performance: Performance) -> DataSplits:
-    """CamVid where it is to be had and wanted, else as many Streets; smoke takes CamVid only if `--data` names it."""
-    size, roots = performance.configuration.image_size, performance.runtime.data
-    wanted = performance.scale != "smoke" or SegNetRecipe.data_name in roots
-    if wanted and find_set_path(SegNetRecipe.data_name, roots) is not None:
-        return open_set(SegNetRecipe.data_name, image_size=size, seed=0, roots=roots)
-    train, val, test = STREETS_SAMPLES[performance.scale]
-    return open_streets(image_size=size, train=train, val=val, test=test)
-
-
-def _judged(
-    claim: Claim, arms: dict[str, list[ArmRecord]], splits: DataSplits, performance: Performance
-) -> ClaimRecord:
-    values = {name: [_metric(record, claim.metric) for record in records] for name, records in arms.items()}
-    method = values.pop(ARMS[0].name)
-    configuration = performance.configuration
-    arguments = configuration.model_arguments
-    height, width = configuration.image_size
-    note = (
-        f"all arms share the encoder ({arguments.get('width', 64)} channels, kernels of "
-        f"{arguments.get('kernel_size', 7)}×{arguments.get('kernel_size', 7)}), the data at {height}×{width} pixels, "
-        f"{configuration.training.epochs} epochs and the optimiser; the best validation epoch was tested once"
-    )
-    undecided = "Streets stands in for CamVid, so there is no verdict" if splits.embedded else ""
-    return comparative_record(claim, method, values, undecided=undecided, note=note)
-
-
-def _metric(record: ArmRecord, name: str) -> float:
-    value = record.metrics[name]
-    return 0.0 if value is None else value
 
 
 def decoder_storage(claim: Claim) -> ClaimRecord:
@@ -206,6 +125,39 @@ def model_size(claim: Claim) -> ClaimRecord:
             f"built here, so their sizes are not measured"
         ),
     )
+
+
+class SegNetRecipe(StudyRecipe):
+    """Trains SegNet-Basic and two decoders without encoder information, and counts what needs no training."""
+
+    data_name = "camvid"
+    default_seeds = {"smoke": 1, "laptop": 3, "paper": 3}  # noqa: RUF012
+    task = TASK
+    arms = ARMS
+    fit = SegmentationFit
+    defaults = DEFAULTS
+    exact = {"decoder_storage": decoder_storage, "model_size": model_size}  # noqa: RUF012
+
+    def open_data(self, performance: Performance) -> DataSplits:
+        """CamVid where it is to be had and wanted, else Streets; smoke takes CamVid only if `--data` names it."""
+        size, roots = performance.configuration.image_size, performance.runtime.data
+        wanted = performance.scale != "smoke" or self.data_name in roots
+        if wanted and find_set_path(self.data_name, roots) is not None:
+            return open_set(self.data_name, image_size=size, seed=0, roots=roots)
+        train, val, test = STREETS_SAMPLES[performance.scale]
+        return open_streets(image_size=size or PAPER_SIZE, train=train, val=val, test=test)
+
+    def note(self, performance: Performance) -> str:
+        """The setting, in words."""
+        configuration = performance.configuration
+        width, kernel = (
+            configuration.model_arguments.get(key, due) for key, due in (("width", 64), ("kernel_size", 7))
+        )
+        size = "×".join(str(side) for side in configuration.image_size or ()) or "their own"
+        return (
+            f"all arms share the encoder ({width} channels, {kernel}×{kernel} kernels), the data at {size} pixels, "
+            f"{configuration.training.epochs} epochs and the optimiser; the best validation epoch was tested once"
+        )
 
 
 RECIPE = SegNetRecipe()

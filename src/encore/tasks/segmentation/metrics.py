@@ -20,8 +20,6 @@ from encore.tasks.segmentation.boundary import (
     boundary_f1,
 )
 
-__all__ = ["SegmentationMetrics", "check_mask_range"]
-
 
 class SegmentationMetrics(Metric):
     """What the SegNet paper reports of a segmentation, and the figures of every class.
@@ -95,12 +93,13 @@ class SegmentationMetrics(Metric):
             InputError: the shapes do not fit.
             DataError: a mask or a prediction is out of range.
         """
-        labels = prediction.argmax(1) if prediction.ndim == masks.ndim + 1 else prediction
-        if labels.shape != masks.shape or masks.ndim != 3:
+        scored = prediction.ndim == masks.ndim + 1
+        labels = prediction.argmax(1) if scored else prediction
+        if labels.shape != masks.shape or masks.ndim != 3 or (scored and prediction.shape[1] != self.num_classes):
             raise InputError(
                 f"a prediction of shape {tuple(prediction.shape)} came for masks of shape {tuple(masks.shape)}",
                 "give masks as (batch, height, width), with class indices of that shape or logits "
-                "(batch, classes, height, width)",
+                f"(batch, {self.num_classes}, height, width)",
             )
         check_mask_range(masks, self.num_classes, "a mask")
         labels = labels.masked_fill(masks == VOID, 0)

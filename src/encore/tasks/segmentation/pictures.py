@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,21 +42,22 @@ def overlay(image: Tensor, mask: Tensor, colours: Sequence[Colour], strength: fl
 
 
 def with_legend(picture: Image.Image, names: Sequence[str], colours: Sequence[Colour]) -> Image.Image:
-    """`picture` with a strip below that names the classes shown."""
+    """`picture` with a strip below that names the classes shown; wider than it where a name needs more room."""
     width, height = picture.size
     font_size = max(11, round(min(width, height) / 28))
     font = ImageFont.load_default(font_size)
     gap, box = font_size // 2, font_size
+    lengths = [box + gap + math.ceil(font.getlength(name)) + 2 * gap for name in names]
+    sheet_width = max([width, *(gap + length for length in lengths)])
     places: list[tuple[int, int]] = []
     x, y = gap, gap
-    for name in names:
-        length = box + gap + round(font.getlength(name)) + 2 * gap
-        if x + length > width and x > gap:
+    for length in lengths:
+        if x + length > sheet_width and x > gap:
             x, y = gap, y + box + gap
         places.append((x, y))
         x += length
     strip = y + box + gap if names else 0
-    sheet = Image.new("RGB", (width, height + strip), "white")
+    sheet = Image.new("RGB", (sheet_width, height + strip), "white")
     sheet.paste(picture, (0, 0))
     draw = ImageDraw.Draw(sheet)
     for (left, top), name, colour in zip(places, names, colours, strict=True):
@@ -98,7 +100,7 @@ def sample_sheet(
         cell_width: pixels; narrow pictures are enlarged without smoothing.
     """
     height, width = rows[0][0].shape[-2:]
-    cell = (cell_width, round(cell_width * height / width))
+    cell = (cell_width, max(round(cell_width * height / width), 1))
     title, gap = 24, 6
     font = ImageFont.load_default(15)
     size = (len(headings) * (cell_width + gap) + gap, len(rows) * (cell[1] + gap) + title + gap)

@@ -25,6 +25,9 @@ from encore.tasks.segmentation.pictures import (
     with_legend,
 )
 
+MASK_SUFFIX = ".png"
+OVERLAY_SUFFIX = "_overlay.png"
+
 
 def input_files(inputs: Sequence[Path]) -> list[Path]:
     """The pictures that `inputs` (files and folders) mean, in order.
@@ -47,14 +50,31 @@ def input_files(inputs: Sequence[Path]) -> list[Path]:
 
 
 def unique_stems(files: Sequence[Path]) -> list[str]:
-    """A name for each file's results: its stem, numbered where stems repeat."""
+    """A name for each file's results: its stem, numbered where another file's results have that name already.
+
+    Capitals make no difference, since they make none on many disks.
+    """
     stems: list[str] = []
-    seen: dict[str, int] = {}
+    taken: set[str] = set()
     for file in files:
-        count = seen.get(file.stem, 0)
-        seen[file.stem] = count + 1
-        stems.append(file.stem if count == 0 else f"{file.stem}_{count + 1}")
+        stem, number = file.stem, 1
+        while taken & (names := {f"{stem}{suffix}".casefold() for suffix in (MASK_SUFFIX, OVERLAY_SUFFIX)}):
+            number += 1
+            stem = f"{file.stem}_{number}"
+        taken |= names
+        stems.append(stem)
     return stems
+
+
+def check_pictures(files: Sequence[Path], progress: ProgressReporter) -> None:
+    """Read every picture once, so that a damaged one is named before anything is written.
+
+    Raises:
+        DataError: a picture is damaged.
+    """
+    for step, file in enumerate(files, start=1):
+        read_image(file)
+        progress.update("checking pictures", step, len(files))
 
 
 def predict_files(
@@ -75,9 +95,7 @@ def predict_files(
         DataError: an input is missing or damaged.
     """
     files = input_files(inputs)
-    for step, file in enumerate(files, start=1):
-        read_image(file)
-        progress.update("checking pictures", step, len(files))
+    check_pictures(files, progress)
     assert model.classes is not None
     names, colours = model.classes, model.colours or class_colours(len(model.classes))
     rows: list[dict[str, Any]] = []
@@ -85,15 +103,15 @@ def predict_files(
         image = read_image(file)
         mask = predicted_mask(model, image)
         shown = present_classes([mask], len(names))
-        save_index_mask(mask, folder / f"{stem}.png")
+        save_index_mask(mask, folder / f"{stem}{MASK_SUFFIX}")
         picture = overlay(image, mask, colours)
         legend = [names[index] for index in shown], [colours[index] for index in shown]
-        save_picture(with_legend(picture, *legend), folder / f"{stem}_overlay.png")
+        save_picture(with_legend(picture, *legend), folder / f"{stem}{OVERLAY_SUFFIX}")
         rows.append(
             {
                 "input": str(file),
-                "mask": f"{stem}.png",
-                "overlay": f"{stem}_overlay.png",
+                "mask": f"{stem}{MASK_SUFFIX}",
+                "overlay": f"{stem}{OVERLAY_SUFFIX}",
                 "height": mask.shape[0],
                 "width": mask.shape[1],
                 "classes": {names[index]: share for index, share in shares(mask, shown).items()},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from encore.base.errors import DataError
-from encore.base.progress import ProgressReporter
+from encore.base.progress import ProgressReporter, SilentProgress
 from encore.base.runtime import Runtime
 from encore.data.augmentation import Augmented, SegmentationAugmentation
 from encore.data.contracts import DataSplits, Samples, SegmentationSample
@@ -25,7 +25,7 @@ from encore.tasks.segmentation.losses import SegmentationLoss
 from encore.tasks.segmentation.metrics import SegmentationMetrics
 from encore.tasks.segmentation.module import SegmentationModule, logits_at, predicted_mask
 from encore.tasks.segmentation.pictures import class_colours, sample_sheet, save_picture
-from encore.tasks.segmentation.prediction import predict_files
+from encore.tasks.segmentation.prediction import check_pictures, input_files, predict_files
 from encore.training.loading import plain_loader
 from encore.training.trainer import device_of
 
@@ -81,11 +81,15 @@ class SegmentationTask(Task):
         return open_segmentation(source, image_size=configuration.image_size, seed=runtime.seed, roots=runtime.data)
 
     def open_part(self, source: str, model: EncoreModel, runtime: Runtime) -> Samples:
-        """The test part of `source` at its own size, its classes checked against the model's."""
+        """The test part of `source` at its own size, its classes checked against the model's.
+
+        Raises:
+            DataError: there are more classes than the model has, or, where both name theirs, other ones.
+        """
         known = model.classes or ()
         dataset = open_segmentation_part(source, roots=runtime.data, num_classes=len(known))
         theirs = tuple(dataset.classes)
-        named = any(name != f"class_{index}" for index, name in enumerate(theirs))
+        named = _are_named(theirs) and _are_named(known)
         renamed = named and [name.lower() for name in theirs] != [name.lower() for name in known]
         if len(theirs) > len(known) or renamed:
             raise DataError(
@@ -122,6 +126,14 @@ class SegmentationTask(Task):
         """Stacked samples in order."""
         return plain_loader(dataset, batch_size)
 
+    def example_batch(self, splits: DataSplits, configuration: SegmentationFit) -> tuple[dict[str, Any], float]:
+        """The corner of two samples, of 96 × 128 pixels at most; work grows with the number of pixels."""
+        batch, share = super().example_batch(splits, configuration)
+        height, width = batch["mask"].shape[-2:]
+        rows, columns = min(height, 96), min(width, 128)
+        corner = {name: batch[name][..., :rows, :columns] for name in ("image", "mask")}
+        return {**batch, **corner}, share * rows * columns / (height * width)
+
     @torch.no_grad()
     def measure(
         self,
@@ -143,6 +155,10 @@ class SegmentationTask(Task):
             step += len(images)
             progress.update(stage, step, total)
         return metrics.compute()
+
+    def check_inputs(self, inputs: Sequence[Path], progress: ProgressReporter | None = None) -> None:
+        """Read every picture once."""
+        check_pictures(input_files(inputs), progress or SilentProgress())
 
     def predict(
         self,
@@ -178,7 +194,12 @@ class SegmentationTask(Task):
         save_picture(sample_sheet(rows, headings, one.classes, colours), path)
 
 
-def same_sized_batches(dataset: Samples, batch_size: int) -> Any:
+def _are_named(classes: Sequence[str]) -> bool:
+    """Whether classes have names of their own, not the numbers of a source that does not name them."""
+    return any(name != f"class_{index}" for index, name in enumerate(classes))
+
+
+def same_sized_batches(dataset: Samples, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield (images, masks) stacks in order; a new batch begins wherever the size changes."""
     images: list[Tensor] = []
     masks: list[Tensor] = []

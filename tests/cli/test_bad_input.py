@@ -1,0 +1,225 @@
+"""Bad input through the command line: one line with the remedy, exit code 2, nothing half-written."""
+
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from .conftest import TINY
+
+
+@pytest.fixture(autouse=True)
+def own_directory(clean_directory: Path) -> None:
+    """Runs go below a folder of the test's own."""
+
+
+def refused(answer, *words: str) -> str:
+    """See that a command was refused as the contract says; returns its line."""
+    assert answer.code == 2, answer
+    assert answer.out == ""
+    complaints = [line for line in answer.err.splitlines() if line.startswith("encore: ")]
+    assert len(complaints) == 1, answer.err
+    assert answer.err.splitlines()[-1] == complaints[0]
+    for word in words:
+        assert word in complaints[0]
+    assert "Traceback" not in answer.err
+    return complaints[0]
+
+
+def fit(encore, data: Path, out: Path, *words: object):
+    return encore("fit", "segmentation", data, "--epochs", 1, "--out", out, "--progress", "none", *TINY, *words)
+
+
+@pytest.mark.parametrize("verb", ["run", "show"])
+def test_an_unknown_paper_suggests_the_nearest(encore, verb: str):
+    refused(encore(verb, "segnett"), "did you mean 'segnet'")
+
+
+def test_an_unknown_paper_or_task_to_fit(encore, streets_folder: Path):
+    refused(encore("fit", "segmentatoin", streets_folder), "did you mean 'segmentation'")
+
+
+def test_a_verb_that_the_paper_lacks(encore, streets_folder: Path):
+    refused(encore("run", "hnerv"), "planned", "segnet")
+    refused(encore("fit", "pdlt", streets_folder), "planned")
+
+
+def test_an_unknown_verb_and_option(encore):
+    refused(encore("perform", "segnet"), "No such command")
+    refused(encore("run", "segnet", "--scales", "smoke"), "No such option", "--help")
+    refused(encore("run", "segnet", "--scale", "huge"), "smoke")
+    refused(encore("run"), "Missing argument")
+
+
+def test_an_unknown_key_comes_with_the_list_of_keys(encore, streets_folder: Path, tmp_path: Path):
+    line = refused(fit(encore, streets_folder, tmp_path / "run", "--set", "training.epoch=3"), "training.epochs")
+    assert "image_size" in line
+    refused(encore("run", "segnet", "--set", "learning_rate=3"), "training.learning_rate")
+    refused(fit(encore, streets_folder, tmp_path / "run", "--set", "image_size=big"), "image_size")
+    refused(fit(encore, streets_folder, tmp_path / "run", "--set", "training.batch_size"), "key=value")
+    refused(fit(encore, streets_folder, tmp_path / "run", "--set", "model=segnet_basics"), "segnet_basic")
+    refused(fit(encore, streets_folder, tmp_path / "run", "--set", "model_arguments.size=3"), "width")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_claim_and_no_seeds(encore):
+    refused(encore("run", "segnet", "--claim", "speed"), "boundary_f1")
+    refused(encore("run", "segnet", "--seeds", 0), "at least 1")
+
+
+def test_an_empty_folder_and_none(encore, tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    refused(fit(encore, tmp_path / "empty", tmp_path / "run"), "empty", "images/ and masks/")
+    refused(fit(encore, tmp_path / "absent", tmp_path / "run"), "absent")
+    assert not (tmp_path / "run").exists()
+
+
+def _no_mask(data: Path) -> None:
+    (data / "masks" / "street_3.png").unlink()
+
+
+def _no_image(data: Path) -> None:
+    (data / "images" / "street_3.png").unlink()
+
+
+def _another_size(data: Path) -> None:
+    Image.new("L", (31, 24)).save(data / "masks" / "street_3.png")
+
+
+def _beyond_the_classes(data: Path) -> None:
+    Image.fromarray(np.full((24, 32), 12, dtype=np.uint8)).save(data / "masks" / "street_3.png")
+
+
+def _in_colours(data: Path) -> None:
+    Image.new("RGB", (32, 24)).save(data / "masks" / "street_3.png")
+
+
+def _truncated_png(data: Path) -> None:
+    file = data / "images" / "street_3.png"
+    file.write_bytes(file.read_bytes()[:900])
+
+
+def _truncated_jpeg(data: Path) -> None:
+    file = data / "images" / "street_3.png"
+    jpeg = file.with_suffix(".jpg")
+    Image.open(file).save(jpeg)
+    jpeg.write_bytes(jpeg.read_bytes()[:-200])
+    file.unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (_no_mask, ("no mask", "street_3.png")),
+        (_no_image, ("no image", "street_3.png")),
+        (_another_size, ("street_3.png", "32 × 24", "31 × 24")),
+        (_beyond_the_classes, ("street_3.png", "12", "11 classes")),
+        (_in_colours, ("street_3.png", "RGB", "class index")),
+        (_truncated_png, ("street_3.png", "damaged or truncated")),
+        (_truncated_jpeg, ("street_3.jpg", "damaged or truncated")),
+    ],
+)
+def test_damaged_data_is_named_and_no_run_is_begun(encore, damaged: Path, tmp_path: Path, damage, words):
+    damage(damaged)
+    refused(fit(encore, damaged, tmp_path / "run"), *words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_out_that_is_not_empty_or_cannot_be_written(encore, streets_folder: Path, tmp_path: Path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("keep")
+    refused(fit(encore, streets_folder, tmp_path / "full"), "not empty", "--resume")
+    refused(fit(encore, streets_folder, tmp_path / "full", "--resume"), "no run")
+    refused(fit(encore, streets_folder, tmp_path / "full" / "mine.txt" / "run"), "cannot write")
+    assert [entry.name for entry in (tmp_path / "full").iterdir()] == ["mine.txt"]
+
+
+def test_resuming_with_other_options_names_them(encore, trained: Path, streets_folder: Path, tmp_path: Path):
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    refused(fit(encore, streets_folder, run, "--resume", "--seed", 9), "other values of")
+
+
+def test_a_run_that_is_none(encore, tmp_path: Path, streets_folder: Path):
+    refused(encore("predict", tmp_path, streets_folder / "images"), "is not a run")
+    refused(encore("evaluate", tmp_path / "absent", streets_folder), "no such folder")
+    refused(encore("compare", tmp_path, tmp_path), "no measurements")
+    refused(encore("compare", tmp_path), "two runs")
+
+
+class _Bomb:
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return (open, (str(self.mark), "w"))
+
+
+def test_a_pickle_that_poses_as_a_checkpoint_is_never_executed(encore, streets_folder: Path, tmp_path: Path):
+    mark, checkpoint = tmp_path / "executed", tmp_path / "weights.pth"
+    checkpoint.write_bytes(pickle.dumps(_Bomb(mark)))
+    refused(fit(encore, streets_folder, tmp_path / "run", "--set", f"weights={checkpoint}"), "weights.pth")
+    assert not mark.exists()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_truncated_model_and_one_of_another_net(encore, trained: Path, streets_folder: Path, tmp_path: Path):
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    weights = run / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    refused(encore("evaluate", run, streets_folder), "model.safetensors")
+    weights.write_bytes(whole)
+    config = run / "config.json"
+    config.write_text(config.read_text().replace('"width": 8', '"width": 16'))
+    refused(encore("evaluate", run, streets_folder), "of another shape")
+    weights.unlink()
+    refused(encore("evaluate", run, streets_folder), "holds no trained model")
+
+
+def test_a_loss_that_turns_nan_stops_with_the_step_and_the_remedy(encore, streets_folder: Path, tmp_path: Path):
+    wild = (
+        "--set",
+        "training.optimizer=sgd",
+        "--set",
+        "training.learning_rate=1e38",
+        "--set",
+        "training.schedule=constant",
+    )
+    refused(fit(encore, streets_folder, tmp_path / "run", *wild), "at step 2", "learning_rate")
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_absent_data_says_how_to_get_it(encore):
+    refused(encore("fit", "segnet", "camvid"), "encore data get camvid", "--data camvid=PATH")
+    refused(encore("fit", "segnet", "camvidd"), "did you mean 'camvid'")
+    refused(encore("run", "segnet", "--data", "camvid=nowhere"), "does not exist")
+    refused(encore("data", "get", "camvidd"), "did you mean 'camvid'")
+    refused(encore("data", "get", "streets"), "embedded")
+    refused(encore("data", "make", "streets", "--size", "big"), "height x width")
+
+
+def test_a_set_that_is_not_what_its_name_says(encore, tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    refused(encore("run", "segnet", "--data", tmp_path / "empty", "--out", tmp_path / "run"), "no pictures in train/")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_picture_among_the_inputs_is_named_before_anything_is_written(
+    encore, trained: Path, damaged: Path, tmp_path: Path
+):
+    _truncated_png(damaged)
+    refused(encore("predict", trained, damaged / "images", "--out", tmp_path / "out"), "street_3.png")
+    refused(encore("predict", trained, tmp_path / "absent.png", "--out", tmp_path / "out"), "absent.png")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_gpu_that_is_not_there(encore, streets_folder: Path, tmp_path: Path):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    answer = encore("fit", "segmentation", streets_folder, "--device", "cuda", "--out", tmp_path / "run")
+    refused(answer, "--device cpu")
