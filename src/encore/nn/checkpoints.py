@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import struct
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,10 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
                 f"{path} is not a whole safetensors file ({error})", "copy or download it again"
             ) from error
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # Of another pickle protocol than PyTorch's own: it is read all the same, or refused below.
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} would execute code when unpickled, or is no PyTorch file; it was not opened ({_refused(error)})",

@@ -170,7 +170,7 @@ def comparative_record(
     """
     holds, why = comparative_verdict(claim.direction, measured, baselines)
     if undecided:
-        holds, why = None, f"{undecided}; {why}"
+        holds, why = None, f"{undecided}. {why}"
     rows = []
     for name, values in baselines.items():
         interval: Interval = paired_difference(measured, values)

@@ -77,7 +77,7 @@ def comparative_verdict(
         low, high = sorted((sign * difference.low, sign * difference.high))
         outcomes.append(True if low > 0 else False if high < 0 else None)
         sentences.append(f"{difference.mean:+.3g} over {name} [{difference.low:+.3g}, {difference.high:+.3g}]")
-    why = "difference, 95 % interval: " + "; ".join(sentences)
+    why = "Difference, 95 % interval: " + "; ".join(sentences)
     if any(outcome is False for outcome in outcomes):
         return False, why
     return (True if outcomes and all(outcomes) else None), why

@@ -93,7 +93,7 @@ class StudyRecipe(Recipe):
             claim,
             method,
             values,
-            undecided=f"{splits.name} stands in for {wanted}, so there is no verdict" if stands_in else "",
+            undecided=f"{splits.name.capitalize()} stands in for {wanted}, so there is no verdict" if stands_in else "",
             note=self.note(performance),
         )
 

@@ -155,7 +155,7 @@ class SegNetRecipe(StudyRecipe):
         )
         size = "×".join(str(side) for side in configuration.image_size or ()) or "their own"
         return (
-            f"all arms share the encoder ({width} channels, {kernel}×{kernel} kernels), the data at {size} pixels, "
+            f"All arms share the encoder ({width} channels, {kernel}×{kernel} kernels), the data at {size} pixels, "
             f"{configuration.training.epochs} epochs and the optimiser; the best validation epoch was tested once"
         )
 
