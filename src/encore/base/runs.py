@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from encore.base.errors import RunFolderError
 from encore.base.files import unwritable, write_json
+from encore.base.processes import process_rank
 
 REQUEST = "request.json"
 _LOCK = ".lock"
@@ -47,6 +48,9 @@ class RunFolder:
         self.request = json.loads(json.dumps(request))
         if self.path.exists() and not self.path.is_dir():
             raise RunFolderError(f"--out {self.path} is a file", "name a folder")
+        if process_rank() > 0:  # the first process has opened the folder and holds the lock
+            self.resumed = True
+            return
         self._made = not self.path.exists()
         occupied = self.path.is_dir() and any(entry.name != _LOCK for entry in self.path.iterdir())
         if occupied and not resume:
@@ -97,7 +101,7 @@ class RunFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None:
+        if error is not None and process_rank() == 0:
             self._remove_if_nothing_was_done()
         self.release()
 
@@ -113,6 +117,8 @@ class RunFolder:
 
     def release(self) -> None:
         """Let other processes open the folder."""
+        if process_rank() > 0:
+            return
         self._lock.release()
         (self.path / _LOCK).unlink(missing_ok=True)
         if self._made and self.path.is_dir() and not any(self.path.iterdir()):

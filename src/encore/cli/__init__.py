@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from encore.base.errors import InputError
+from encore.base.processes import process_rank
 from encore.cli.app import app
 from encore.cli.options import USAGE_ERROR
 
@@ -20,6 +21,8 @@ INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    if process_rank() > 0:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 -- open until the process ends
     try:
         code = app(args=list(arguments) if arguments is not None else None, prog_name="encore", standalone_mode=False)
     except InputError as error:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from encore.base.processes import process_rank
 from encore.base.progress import ProgressReporter, make_progress
 from encore.base.runtime import Runtime, parse_data_options
 
@@ -81,7 +82,7 @@ def runtime_of(
 @contextmanager
 def reporting(style: ProgressName) -> Iterator[ProgressReporter]:
     """A progress reporter that is closed whatever happens."""
-    progress = make_progress(style.value)
+    progress = make_progress(style.value if process_rank() == 0 else "none")
     try:
         yield progress
     finally:

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from encore.base.errors import InputError
 from encore.base.files import replacing, write_json
 
-
 CONFIG = "config.json"
 """The file that describes a model or run, under the key `encore`."""
 

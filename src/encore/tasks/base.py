@@ -29,7 +29,7 @@ from encore.nn.batch_norm import recompute_batch_norm_statistics
 from encore.nn.creation import create_model
 from encore.nn.model import EncoreModel
 from encore.training.configuration import TrainingConfiguration
-from encore.training.trainer import TrainingOutcome, device_of, train
+from encore.training.trainer import TrainingOutcome, device_of, train, wait_for_all
 
 Metrics = dict[str, float | None]
 
@@ -193,6 +193,7 @@ class Task(ABC):
         validation = self.measure(model, splits.val, runtime, progress, f"{stage}: validation")
         test = self.measure(model, splits.test, runtime, progress, f"{stage}: test")
         model.save(folder)
+        wait_for_all()  # the checkpoints may be removed from now on
         return TrainedModel(model, outcome, validation, test)
 
 

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 
 from encore.base.errors import ConfigurationError
 from encore.base.files import unwritable
+from encore.base.processes import local_rank
 from encore.base.progress import ProgressReporter
 from encore.base.runtime import Runtime
 from encore.data.contracts import Samples
@@ -85,7 +86,13 @@ def accelerator_of(runtime: Runtime) -> str:
 
 def device_of(runtime: Runtime) -> torch.device:
     """The device that prediction and evaluation use."""
-    return torch.device("cuda" if accelerator_of(runtime) == "gpu" else "cpu")
+    return torch.device("cuda", local_rank()) if accelerator_of(runtime) == "gpu" else torch.device("cpu")
+
+
+def wait_for_all() -> None:
+    """Let every process of a shared training come to this point before any goes on."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
 
 
 def train(

@@ -116,6 +116,7 @@ def blobs(seed: int, height: int, width: int, num_classes: int, void: bool = Tru
 
 
 def assert_scores_equal(ours: Tensor, expected: list[float]) -> None:
+    assert ours.dtype == torch.float64
     np.testing.assert_allclose(ours.numpy(), np.asarray(expected), atol=1e-9)
 
 

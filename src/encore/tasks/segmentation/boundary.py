@@ -124,8 +124,8 @@ def boundary_f1_per_class(
     guess_matched, truth_matched = match(guess, truth, offsets)
 
     num_guess, num_truth = guess.count(num_classes), truth.count(num_classes)
-    precision = guess.count(num_classes, guess_matched) / num_guess.clamp(min=1)
-    recall = truth.count(num_classes, truth_matched) / num_truth.clamp(min=1)
+    precision = guess.count(num_classes, guess_matched).double() / num_guess.clamp(min=1)
+    recall = truth.count(num_classes, truth_matched).double() / num_truth.clamp(min=1)
     total = precision + recall
     scores = 200 * precision * recall / total.where(total > 0, 1)
     present = _occurs(target, num_classes)
