@@ -52,6 +52,7 @@ def test_an_unknown_verb_and_option(encore):
     refused(encore("run", "segnet", "--scales", "smoke"), "No such option", "--help")
     refused(encore("run", "segnet", "--scale", "huge"), "smoke")
     refused(encore("run"), "Missing argument")
+    refused(encore("run", "segnet", "--precision", "bf16"), "bf16-mixed")
 
 
 def test_an_unknown_key_comes_with_the_list_of_keys(encore, streets_folder: Path, tmp_path: Path):

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from encore.base.errors import ConfigurationError
+from encore.base.errors import ConfigurationError, UnknownNameError
 
 Scale = Literal["smoke", "laptop", "paper"]
 Device = Literal["auto", "cpu", "cuda"]
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true", "bf16-true", "16-true")
+"""Lightning's names of the number formats to compute in."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +23,11 @@ class Runtime:
         seed: of the first run; further runs take seed + 1, seed + 2, …
         device: `auto` takes a GPU if there is one.
         devices: how many; more than one trains with DDP.
-        precision: Lightning's name (`32-true`, `bf16-mixed`, `16-mixed`).
+        precision: one of `PRECISIONS`.
         data: folders of named data sets (`--data camvid=PATH`), beside those below `$ENCORE_DATA`.
+
+    Raises:
+        UnknownNameError: `precision` is none of `PRECISIONS`.
     """
 
     seed: int = 0
@@ -30,6 +35,10 @@ class Runtime:
     devices: int = 1
     precision: str = "32-true"
     data: Mapping[str, Path] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise UnknownNameError("precision", self.precision, PRECISIONS)
 
 
 def parse_data_options(words: Iterable[str], default_name: str | None) -> dict[str, Path]:

@@ -81,6 +81,10 @@ def accelerator_of(runtime: Runtime) -> str:
     available = torch.cuda.is_available()
     if runtime.device == "cuda" and not available:
         raise ConfigurationError("--device cuda: PyTorch sees no GPU here", "use --device cpu or auto")
+    if available and runtime.device != "cpu" and runtime.devices > torch.cuda.device_count():
+        raise ConfigurationError(
+            f"--devices {runtime.devices}: PyTorch sees {torch.cuda.device_count()} here", "ask for as many as there are"
+        )
     return "gpu" if available and runtime.device != "cpu" else "cpu"
 
 
