@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("ENCORE_CACHE", str(Path(tempfile.gettempdir()) / "encore-test-cache"))
 
 
 @pytest.fixture

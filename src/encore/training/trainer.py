@@ -83,7 +83,8 @@ def accelerator_of(runtime: Runtime) -> str:
         raise ConfigurationError("--device cuda: PyTorch sees no GPU here", "use --device cpu or auto")
     if available and runtime.device != "cpu" and runtime.devices > torch.cuda.device_count():
         raise ConfigurationError(
-            f"--devices {runtime.devices}: PyTorch sees {torch.cuda.device_count()} here", "ask for as many as there are"
+            f"--devices {runtime.devices}: PyTorch sees {torch.cuda.device_count()} here",
+            "ask for as many as there are",
         )
     return "gpu" if available and runtime.device != "cpu" else "cpu"
 

@@ -65,7 +65,7 @@ def test_the_same_seed_trains_the_same_weights_and_another_one_others(
 
 
 def test_the_best_validation_epoch_is_the_one_that_is_kept(first: tuple[TrainedModel, Path]):
-    outcome, folder = first
+    outcome, _ = first
     scores = [row["val_mean_iou"] for row in outcome.outcome.curves]
     assert outcome.outcome.best_epoch == scores.index(max(scores)) + 1
     kept = torch.load(outcome.outcome.best_checkpoint, weights_only=True)["state_dict"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import index as exactly
+
 import torch
 
 from encore.base.errors import DataError
@@ -41,10 +43,20 @@ class Streets:
         if num_samples < 1:
             raise DataError(f"Streets of {num_samples} samples is empty", "ask for 1 sample at least")
         check_size(height, width)
-        self.num_samples, self.height, self.width, self.seed = num_samples, height, width, seed
+        # NumPy's integers become Python's, which do not overflow.
+        self.num_samples, self.height, self.width = exactly(num_samples), exactly(height), exactly(width)
+        self.seed = exactly(seed)
 
     def __len__(self) -> int:
         return self.num_samples
+
+    def name(self, index: int) -> str:
+        """What sample `index` is called.
+
+        Raises:
+            IndexError: there is no such sample.
+        """
+        return f"streets_{self.seed}_{self._number(index):05d}"
 
     def scene(self, index: int) -> Scene:
         """Everything known of sample `index` (0…len-1; negative ones count from the end).
@@ -52,9 +64,7 @@ class Streets:
         Raises:
             IndexError: there is no such sample.
         """
-        if not -self.num_samples <= index < self.num_samples:
-            raise IndexError(f"index {index} is out of range for {self.num_samples} samples")
-        return render_scene(self.seed * SEEDS_APART + index % self.num_samples, self.height, self.width)
+        return render_scene(self.seed * SEEDS_APART + self._number(index), self.height, self.width)
 
     def __getitem__(self, index: int) -> SegmentationSample:
         """Image (3, H, W) uint8 RGB, mask (H, W) uint8 (class index or 255), name."""
@@ -62,8 +72,14 @@ class Streets:
         return {
             "image": torch.from_numpy(scene.image).permute(2, 0, 1).contiguous(),
             "mask": torch.from_numpy(scene.mask),
-            "name": f"streets_{self.seed}_{index % self.num_samples:05d}",
+            "name": self.name(index),
         }
+
+    def _number(self, index: int) -> int:
+        """`index` counted from the start."""
+        if not -self.num_samples <= index < self.num_samples:
+            raise IndexError(f"index {index} is out of range for {self.num_samples} samples")
+        return exactly(index) % self.num_samples
 
 
 def streets_splits(

@@ -1,10 +1,21 @@
-"""Streets as files, in the layouts that people's own data has."""
+"""Streets as files: a folder of pictures, masks, depth, captions and boxes in the layouts people have.
+
+FOLDER/images/streets_0_00000.png    RGB
+FOLDER/masks/streets_0_00000.png     grey, class index, void is 255
+FOLDER/depth/streets_0_00000.png     16-bit grey, centimetres
+FOLDER/classes.txt                   class names in index order, one a line
+FOLDER/captions.jsonl                {"image": "streets_0_00000.png", "caption": "…"} a line
+FOLDER/boxes.json                    COCO: cars, pedestrians and bicyclists
+FOLDER/README.txt                    what it is
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,87 +24,138 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from encore.base.errors import RunFolderError
-from encore.base.files import unwritable
+from encore.base.files import unwritable, write_json, write_text
 from encore.base.progress import ProgressReporter
 from encore.data.streets.classes import CLASSES, COUNTABLE
 from encore.data.streets.dataset import Streets
+from encore.data.streets.scene import Scene
 
-README = """Streets: {count} scenes of {height} x {width} pixels, rendered by Encore from seed {seed}. Apache-2.0.
-
-images/NAME.png   RGB
-masks/NAME.png    class index per pixel, 255 is void; names in classes.txt
-depth/NAME.png    16 bits, centimetres along the optical axis; 0 in the sky and past 655 m
-boxes.json        cars, pedestrians and bicyclists in COCO's format
-captions.jsonl    one English sentence per picture
-"""
+PICTURES = ("images", "masks", "depth")
+FARTHEST = 65535
+"""Centimetres: the largest depth that a file holds; what is farther has it too."""
 
 
 def write_folder(
     folder: Path, num_samples: int, *, height: int, width: int, seed: int, progress: ProgressReporter
 ) -> None:
-    """Render `Streets(num_samples, height, width, seed)` into `folder`, all of it or nothing.
+    """Render the scenes of `Streets(num_samples, …)` into `folder`, all of it or nothing.
 
-    Leaves images/, masks/, depth/ (16-bit PNG, centimetres, 0 where there is no depth below 655.36 m), `classes.txt`,
-    `boxes.json` (COCO), `captions.jsonl` and `README.txt`.
+    Depth is in centimetres along the optical axis, 1…65534; 0 where it is infinite (the sky), 65535 for
+    655.35 m and all that is farther. A COCO annotation's `bbox` is [x, y, width, height] in pixels around what
+    is visible, its `area` the number of visible pixels, its `category_id` the class index in the masks.
+    `encore.data.segmentation_folder.open_folder` reads images and masks back as they are in `Streets`.
 
     Args:
-        folder: made; refused where something lies in it.
-        num_samples: at least 1.
-        height, width: in pixels, at least 16.
-        seed: of the data set.
-        progress: told of every scene.
+        folder: made if missing; has to be empty.
+        num_samples: number of scenes, at least 1.
+        height, width: of the pictures in pixels, at least 16.
+        seed: as for `Streets`.
+        progress: is told of every scene, stage `rendering`.
 
     Raises:
-        RunFolderError: the folder is not empty, is a file, or cannot be written.
         DataError: a number is too small.
+        RunFolderError: `folder` is a file, is not empty or cannot be written.
     """
     streets = Streets(num_samples, height=height, width=width, seed=seed)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RunFolderError(f"--out {folder} is not an empty folder", "name another folder with --out")
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise RunFolderError(f"--out {folder} is a file", "name a folder")
     try:
-        for part in ("images", "masks", "depth"):
-            (partial / part).mkdir(parents=True)
-        _write_scenes(streets, partial, progress)
-        (partial / "classes.txt").write_text("\n".join(CLASSES) + "\n", encoding="utf-8")
-        readme = README.format(count=num_samples, height=height, width=width, seed=seed)
-        (partial / "README.txt").write_text(readme, encoding="utf-8")
-        if folder.exists():
-            folder.rmdir()
-        partial.rename(folder)
+        with _filled(folder) as partial:
+            _render(streets, partial, progress)
     except OSError as error:
         raise unwritable(folder, error) from error
+
+
+@contextmanager
+def _filled(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder whose contents become those of `folder`, unless there is an error.
+
+    It lies beside `folder`; where that exists already, within it, as it may be the working directory or a
+    mounted disk, which cannot be replaced.
+    """
+    exists = folder.is_dir()
+    if exists and any(folder.iterdir()):
+        raise RunFolderError(f"--out {folder} is not empty", "empty it, or name another folder")
+    partial = (
+        folder / f".{os.getpid()}.partial" if exists else folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    )
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        if exists:
+            for entry in sorted(partial.iterdir()):
+                entry.rename(folder / entry.name)
+        else:
+            partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _write_scenes(streets: Streets, folder: Path, progress: ProgressReporter) -> None:
+def _render(streets: Streets, folder: Path, progress: ProgressReporter) -> None:
+    for kind in PICTURES:
+        (folder / kind).mkdir()
+    captions: list[str] = []
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    captions: list[str] = []
-    for index in range(len(streets)):
-        scene, name = streets.scene(index), f"streets_{streets.seed}_{index:05d}.png"
-        Image.fromarray(scene.image).save(folder / "images" / name)
-        Image.fromarray(scene.mask).save(folder / "masks" / name)
-        Image.fromarray(_centimetres(scene.depth)).save(folder / "depth" / name)
-        images.append({"id": index, "file_name": name, "height": streets.height, "width": streets.width})
-        for box, label in zip(scene.boxes.tolist(), scene.labels.tolist(), strict=True):
-            left, top, right, bottom = box
-            sides = [left, top, right - left, bottom - top]
-            area = sides[2] * sides[3]
-            annotations.append(
-                {"id": len(annotations) + 1, "image_id": index, "category_id": label, "bbox": sides}
-                | {"area": area, "iscrowd": 0}
-            )
-        captions.append(json.dumps({"image": name, "caption": scene.caption}) + "\n")
-        progress.update("rendering", index + 1, len(streets))
-    categories = [{"id": label, "name": CLASSES[label]} for label in COUNTABLE]
-    boxes = {"images": images, "annotations": annotations, "categories": categories}
-    (folder / "boxes.json").write_text(json.dumps(boxes), encoding="utf-8")
-    (folder / "captions.jsonl").write_text("".join(captions), encoding="utf-8")
+    for number in range(len(streets)):
+        scene, file = streets.scene(number), f"{streets.name(number)}.png"
+        for kind, pixels in zip(PICTURES, (scene.image, scene.mask, centimetres(scene.depth)), strict=True):
+            Image.fromarray(pixels).save(folder / kind / file)
+        captions.append(json.dumps({"image": file, "caption": scene.caption}, ensure_ascii=False) + "\n")
+        images.append({"id": number + 1, "file_name": file, "height": streets.height, "width": streets.width})
+        annotations += _annotations(scene, number + 1, len(annotations) + 1)
+        progress.update("rendering", number + 1, len(streets))
+    write_text(folder / "classes.txt", "\n".join(CLASSES) + "\n")
+    write_text(folder / "captions.jsonl", "".join(captions))
+    categories = [{"id": index, "name": CLASSES[index]} for index in COUNTABLE]
+    write_json(folder / "boxes.json", {"images": images, "annotations": annotations, "categories": categories})
+    write_text(folder / "README.txt", _read_me(streets))
 
 
-def _centimetres(depth: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """(H, W) metres → (H, W) whole centimetres, 0 where that is more than 16 bits hold."""
-    near = np.where(depth < 655.35, depth, 0)
-    return np.rint(near * 100).astype(np.uint16)
+def centimetres(depth: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """Depth as it is in the files.
+
+    Args:
+        depth: (H, W) float32, metres, infinite in the sky.
+
+    Returns:
+        (H, W) uint16, centimetres; 0 where it is infinite, at most 65535.
+    """
+    finite = np.isfinite(depth)
+    rounded = np.rint(np.where(finite, depth, 0) * 100)
+    return np.minimum(rounded, FARTHEST).astype(np.uint16)
+
+
+def _annotations(scene: Scene, image_id: int, first_id: int) -> list[dict[str, Any]]:
+    """The boxes of a scene as COCO has them."""
+    objects = scene.objects
+    found = []
+    for row, (box, label, track) in enumerate(zip(objects.boxes, objects.labels, objects.tracks, strict=True)):
+        left, top, right, bottom = (int(edge) for edge in box)
+        found.append(
+            {
+                "id": first_id + row,
+                "image_id": image_id,
+                "category_id": int(label),
+                "bbox": [left, top, right - left, bottom - top],
+                "area": int(np.count_nonzero(scene.instances == track)),
+                "iscrowd": 0,
+            }
+        )
+    return found
+
+
+def _read_me(streets: Streets) -> str:
+    height, width, seed = streets.height, streets.width, streets.seed
+    return f"""Streets: {len(streets)} street scenes of {height} x {width} pixels (height x width), seed {seed}.
+
+Rendered by Encore, no photographs. Licence: Apache-2.0.
+Made again by: encore data make streets --num-samples {len(streets)} --size {height}x{width} --seed {seed}
+
+images/         RGB
+masks/          class index of each pixel, named in classes.txt; 255 is void
+depth/          16-bit, centimetres along the optical axis; 0 is infinite (sky), 65535 is 655.35 m or farther
+captions.jsonl  one sentence for each picture
+boxes.json      cars, pedestrians and bicyclists, in COCO's format
+"""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from operator import index as exactly
 
 import numpy as np
 from numpy.typing import NDArray
@@ -178,6 +180,7 @@ def render_scene(seed: int, height: int = 96, width: int = 128) -> Scene:
         DataError: the picture would be too small.
     """
     check_size(height, width)
+    seed = exactly(seed)  # NumPy's integers overflow
     street = draw_street(seed, 0.0)
     raster = rasterise(street, 0.0, height, width)
     image, mask, instances, objects = _frame(street, raster, 0)
@@ -201,12 +204,12 @@ def render_clip(
         DataError: the pictures would be too small, too few or without time between them.
     """
     check_size(height, width)
-    if num_frames < 1 or not frames_per_second > 0:
+    if num_frames < 1 or not 0 < frames_per_second < math.inf:
         raise DataError(
             f"a clip of {num_frames} frames at {frames_per_second} frames per second cannot be rendered",
             "ask for one frame at least, and for more than 0 frames per second",
         )
-    step = 1.0 / frames_per_second
+    seed, step = exactly(seed), 1.0 / frames_per_second
     street = draw_street(seed, num_frames * step)
     rasters = [rasterise(street, number * step, height, width) for number in range(num_frames)]
     frames = [_frame(street, raster, number) for number, raster in enumerate(rasters)]
