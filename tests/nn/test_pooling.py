@@ -1,7 +1,6 @@
-"""Pooling with two-bit offsets equals PyTorch's pooling with int64 indices, forwards and backwards."""
+"""Two-bit pooling offsets against PyTorch's own pooling and unpooling with int64 indices."""
 
-from __future__ import annotations
-
+import itertools
 import math
 
 import pytest
@@ -13,125 +12,195 @@ from torch import Tensor, nn
 
 from encore.nn.pooling import PoolingOffsets, max_pool2d_with_offsets, max_unpool2d_from_offsets
 
-SHAPES = [(1, 1, 1, 1), (2, 3, 5, 7), (2, 4, 6, 8), (1, 5, 1, 4), (2, 8, 7, 2), (3, 64, 9, 10)]
-LAYOUTS = [torch.contiguous_format, torch.channels_last]
+SIZES = [(1, 1), (1, 2), (2, 1), (2, 2), (3, 3), (5, 8), (6, 7), (9, 1), (8, 8)]
+CHANNELS = [1, 3, 4, 5, 8]
+FORMATS = [torch.contiguous_format, torch.channels_last]
+TYPES = [torch.float32, torch.float64, torch.bfloat16]
 
 
-def slow_pool(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Window by window: the maximum and its offset, the first of equal ones."""
-    B, C, H, W = x.shape
-    pooled = x.new_empty(B, C, math.ceil(H / 2), math.ceil(W / 2))
-    offsets = torch.empty(pooled.shape, dtype=torch.uint8)
-    for b, c, i, j in torch.cartesian_prod(*[torch.arange(n) for n in pooled.shape]).view(-1, 4).tolist():
-        places = [(2 * i + r, 2 * j + s) for r in (0, 1) for s in (0, 1)]
-        best = max(
-            (k for k, (r, s) in enumerate(places) if r < H and s < W),
-            key=lambda k: (x[b, c, places[k][0], places[k][1]].item(), -k),
-        )
-        pooled[b, c, i, j], offsets[b, c, i, j] = x[b, c, places[best][0], places[best][1]], best
-    return pooled, offsets
+def with_many_ties(*shape: int, dtype: torch.dtype = torch.float32, memory_format=torch.contiguous_format) -> Tensor:
+    generator = torch.Generator().manual_seed(sum(shape))
+    return torch.randint(-2, 3, shape, generator=generator).to(dtype).to(memory_format=memory_format)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_maxima_and_indices_are_pytorch_s(shape: tuple[int, ...], layout: torch.memory_format, dtype: torch.dtype):
-    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype).contiguous(memory_format=layout)
-    pooled, offsets = max_pool2d_with_offsets(x)
-    expected, indices = F.max_pool2d(x, 2, 2, ceil_mode=True, return_indices=True)
-    assert pooled.dtype == dtype
-    assert torch.equal(pooled, expected)
-    assert torch.equal(offsets.flat_indices(), indices)
-    unpooled = max_unpool2d_from_offsets(pooled, offsets)
-    restored = F.max_unpool2d(expected.float(), indices, 2, 2, output_size=shape[2:]).to(dtype)
-    assert torch.equal(unpooled, restored)
+def without_ties(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    generator = torch.Generator().manual_seed(sum(shape))
+    return torch.randperm(math.prod(shape), generator=generator).to(dtype).view(shape) / 7 - 3
 
 
-@settings(max_examples=40, deadline=None)
-@given(
-    shape=st.tuples(st.integers(1, 2), st.integers(1, 5), st.integers(1, 5), st.integers(1, 5)),
-    layout=st.sampled_from(LAYOUTS),
-    seed=st.integers(0, 999),
-)
-def test_pooling_equals_the_slow_reference_ties_included(
-    shape: tuple[int, ...], layout: torch.memory_format, seed: int
-):
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randint(-1, 2, shape, generator=generator).float().contiguous(memory_format=layout)
-    pooled, offsets = max_pool2d_with_offsets(x)
-    expected, expected_offsets = slow_pool(x)
-    assert torch.equal(pooled, expected)
-    assert torch.equal(offsets.unpacked(), expected_offsets)
+def reference_pool(x: Tensor) -> tuple[Tensor, Tensor]:
+    return F.max_pool2d(x.contiguous(), 2, 2, ceil_mode=True, return_indices=True)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_unpooling_a_pooled_map_keeps_it_at_the_argmax_positions(layout: torch.memory_format):
-    x = torch.randn(2, 6, 7, 9).contiguous(memory_format=layout)
-    pooled, offsets = max_pool2d_with_offsets(x)
-    unpooled = max_unpool2d_from_offsets(pooled, offsets)
-    kept = unpooled != 0
-    assert int(kept.sum()) == pooled.numel()
-    assert torch.equal(unpooled[kept], x[kept])
+def reference_unpool(pooled: Tensor, indices: Tensor, size: tuple[int, int]) -> Tensor:
+    """PyTorch's, which has no bfloat16; float32 holds its values exactly."""
+    wide = pooled.to(torch.float64) if pooled.dtype == torch.float64 else pooled.to(torch.float32)
+    return F.max_unpool2d(wide, indices, 2, 2, output_size=size).to(pooled.dtype)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_infinite_values_and_nan_stay_where_they_are(layout: torch.memory_format):
-    x = torch.zeros(1, 4, 4, 4).contiguous(memory_format=layout)
-    x[0, 0, 0, 0], x[0, 1, 1, 1] = torch.inf, torch.nan
-    pooled, offsets = max_pool2d_with_offsets(x)
-    unpooled = max_unpool2d_from_offsets(pooled, offsets)
-    assert torch.isinf(pooled[0, 0, 0, 0])
-    assert torch.isnan(pooled[0, 1, 0, 0])
-    assert torch.isinf(unpooled).sum() == 1
-    assert torch.isnan(unpooled).sum() == 1
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("shape", [(2, 3, 5, 7), (1, 4, 6, 8)])
-def test_gradients_are_pytorch_s(shape: tuple[int, ...], layout: torch.memory_format):
-    x = torch.randn(shape, dtype=torch.float64).contiguous(memory_format=layout)
-    weights = torch.randn(shape, dtype=torch.float64)
-    ours, theirs = (x.clone(memory_format=layout).requires_grad_() for _ in range(2))
-    pooled, offsets = max_pool2d_with_offsets(ours)
-    (max_unpool2d_from_offsets(pooled.square(), offsets) * weights).sum().backward()
-    expected, indices = F.max_pool2d(theirs, 2, 2, ceil_mode=True, return_indices=True)
-    (F.max_unpool2d(expected.square(), indices, 2, 2, output_size=shape[2:]) * weights).sum().backward()
-    assert torch.allclose(ours.grad, theirs.grad)
-
-
-def test_gradients_of_gradients_exist():
-    x = torch.randn(1, 4, 5, 6, dtype=torch.float64, requires_grad=True)
-
-    def through(x: Tensor) -> Tensor:
+@pytest.mark.parametrize("memory_format", FORMATS)
+@pytest.mark.parametrize("dtype", TYPES)
+def test_pooling_and_unpooling_are_those_of_pytorch(dtype, memory_format):
+    for channels, (H, W) in itertools.product(CHANNELS, SIZES):
+        x = with_many_ties(2, channels, H, W, dtype=dtype, memory_format=memory_format)
+        due, indices = reference_pool(x)
         pooled, offsets = max_pool2d_with_offsets(x)
-        return max_unpool2d_from_offsets(pooled, offsets)
-
-    assert torch.autograd.gradcheck(through, (x,))
-    assert torch.autograd.gradgradcheck(through, (x,))
-
-
-@pytest.mark.parametrize("channels", [4, 64, 5])
-def test_two_bits_per_window_and_channel_are_stored(channels: int):
-    _, offsets = max_pool2d_with_offsets(torch.randn(2, channels, 9, 12))
-    assert offsets.nbytes == 2 * math.ceil(channels / 4) * 5 * 6
-    assert offsets.packed.dtype == torch.uint8
+        assert pooled.dtype == dtype
+        torch.testing.assert_close(pooled, due, rtol=0, atol=0, check_stride=False)
+        assert offsets.flat_indices().equal(indices), (channels, H, W)
+        unpooled = max_unpool2d_from_offsets(pooled, offsets)
+        assert unpooled.dtype == dtype
+        assert unpooled.equal(reference_unpool(due, indices, (H, W))), (channels, H, W)
 
 
-def test_offsets_are_taken_over_from_pytorch_s_indices():
-    x = torch.randn(2, 6, 5, 8)
-    _, indices = F.max_pool2d(x, 2, 2, ceil_mode=True, return_indices=True)
-    offsets = PoolingOffsets.from_flat_indices(indices, (5, 8))
-    assert torch.equal(offsets.flat_indices(), indices)
+@given(
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 11), st.integers(1, 11)),
+    channels_last=st.booleans(),
+    seed=st.integers(0, 2**16),
+)
+@settings(deadline=None, max_examples=60)
+def test_any_shape_pools_and_unpools_as_in_pytorch(shape, channels_last, seed):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    if channels_last:
+        x = x.to(memory_format=torch.channels_last)
+    due, indices = reference_pool(x)
+    pooled, offsets = max_pool2d_with_offsets(x)
+    assert pooled.equal(due)
+    assert offsets.flat_indices().equal(indices)
+    assert max_unpool2d_from_offsets(pooled, offsets).equal(reference_unpool(due, indices, shape[2:]))
 
 
-class _ThereAndBack(nn.Module):
+@pytest.mark.parametrize("memory_format", FORMATS)
+def test_memory_format_is_kept(memory_format):
+    x = with_many_ties(2, 8, 5, 6, memory_format=memory_format)
+    pooled, offsets = max_pool2d_with_offsets(x)
+    unpooled = max_unpool2d_from_offsets(pooled, offsets)
+    for one in (pooled, offsets.packed, unpooled):
+        assert one.is_contiguous(memory_format=memory_format)
+
+
+def test_maps_that_lie_in_neither_format_are_pooled_all_the_same():
+    whole = torch.randn(2, 8, 10, 12)
+    for x in (whole[:, ::2, 1:8, ::2], whole.to(memory_format=torch.channels_last)[:, 1:6, 2:9], whole.transpose(2, 3)):
+        due, indices = reference_pool(x)
+        pooled, offsets = max_pool2d_with_offsets(x)
+        assert pooled.equal(due)
+        assert offsets.flat_indices().equal(indices)
+
+
+@pytest.mark.parametrize("memory_format", FORMATS)
+def test_ties_go_to_the_first_position(memory_format):
+    x = torch.zeros(1, 4, 6, 6).to(memory_format=memory_format)
+    assert max_pool2d_with_offsets(x)[1].unpacked().eq(0).all()
+    x[:, :, 1::2, :] = 1.0  # the lower row wins, its first cell first
+    assert max_pool2d_with_offsets(x)[1].unpacked().eq(2).all()
+
+
+@pytest.mark.parametrize("memory_format", FORMATS)
+@pytest.mark.parametrize("position", range(4))
+def test_a_nan_anywhere_in_a_window_gives_nan(position, memory_format):
+    x = torch.zeros(1, 8, 4, 4).to(memory_format=memory_format)
+    x[:, :, position // 2, position % 2] = torch.nan
+    pooled, offsets = max_pool2d_with_offsets(x)
+    assert pooled[:, :, 0, 0].isnan().all()
+    assert pooled[:, :, 1:].eq(0).all()
+    unpooled = max_unpool2d_from_offsets(pooled, offsets)
+    assert unpooled.isnan().sum(dim=(2, 3)).eq(1).all()
+
+
+@pytest.mark.parametrize("memory_format", FORMATS)
+def test_infinite_values_stay_in_place(memory_format):
+    x = torch.full((1, 4, 3, 3), -torch.inf).to(memory_format=memory_format)
+    x[:, :, 1, 1] = torch.inf
+    pooled, offsets = max_pool2d_with_offsets(x)
+    unpooled = max_unpool2d_from_offsets(pooled, offsets)
+    corner_maxima = torch.tensor([[0, 0, -torch.inf], [0, torch.inf, 0], [-torch.inf, 0, -torch.inf]])
+    assert unpooled.equal(corner_maxima.expand(1, 4, 3, 3))
+
+
+@pytest.mark.parametrize("memory_format", FORMATS)
+def test_unpooling_what_was_pooled_leaves_the_maxima_and_zeros(memory_format):
+    x = without_ties(2, 5, 7, 6).to(memory_format=memory_format)
+    restored = max_unpool2d_from_offsets(*max_pool2d_with_offsets(x))
+    for row, column in itertools.product(range(0, 7, 2), range(0, 6, 2)):
+        window = x[:, :, row : row + 2, column : column + 2]
+        is_maximum = window == window.amax(dim=(2, 3), keepdim=True)
+        assert restored[:, :, row : row + 2, column : column + 2].equal(window * is_maximum)
+
+
+@pytest.mark.parametrize("memory_format", FORMATS)
+@pytest.mark.parametrize("shape", [(2, 5, 7, 6), (1, 8, 4, 4), (1, 1, 1, 1), (2, 3, 1, 5)])
+def test_gradients_are_those_of_the_pytorch_operators(shape, memory_format):
+    x = without_ties(*shape).to(memory_format=memory_format)
+    ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+    weights = torch.randn(shape, dtype=x.dtype, generator=torch.Generator().manual_seed(1))
+
+    pooled, offsets = max_pool2d_with_offsets(ours)
+    (max_unpool2d_from_offsets(pooled.tanh(), offsets) * weights).sum().backward()
+    due, indices = F.max_pool2d(theirs, 2, 2, ceil_mode=True, return_indices=True)
+    (F.max_unpool2d(due.tanh(), indices, 2, 2, output_size=shape[2:]) * weights).sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, check_stride=False)
+
+
+@pytest.mark.parametrize("memory_format", FORMATS)
+def test_first_and_second_derivatives_are_the_numerical_ones(memory_format):
+    x = without_ties(1, 5, 3, 4).to(memory_format=memory_format).requires_grad_()
+
+    def pool_and_unpool(values: Tensor) -> Tensor:
+        pooled, offsets = max_pool2d_with_offsets(values)
+        return max_unpool2d_from_offsets(pooled**2, offsets)
+
+    assert torch.autograd.gradcheck(pool_and_unpool, x)
+    assert torch.autograd.gradgradcheck(pool_and_unpool, x)
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_stored_offsets_take_two_bits_per_window_and_channel(channels):
+    for H, W in SIZES:
+        offsets = max_pool2d_with_offsets(with_many_ties(3, channels, H, W))[1]
+        windows = math.ceil(H / 2) * math.ceil(W / 2)
+        assert offsets.nbytes == 3 * windows * math.ceil(channels / 4)
+        if channels % 4 == 0:
+            assert 8 * offsets.nbytes == 2 * 3 * windows * channels
+
+
+def test_training_keeps_the_packed_offsets_only():
+    saved: list[Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: saved.append(tensor) or tensor, lambda tensor: tensor):
+        max_pool2d_with_offsets(torch.randn(1, 8, 6, 6, requires_grad=True))
+    assert [(tensor.dtype, tuple(tensor.shape)) for tensor in saved] == [(torch.uint8, (1, 2, 3, 3))]
+
+
+@pytest.mark.parametrize("memory_format", FORMATS)
+def test_flat_indices_there_and_back_are_the_same_offsets(memory_format):
+    for channels, (H, W) in itertools.product(CHANNELS, SIZES):
+        offsets = max_pool2d_with_offsets(with_many_ties(2, channels, H, W, memory_format=memory_format))[1]
+        indices = offsets.flat_indices()
+        again = PoolingOffsets.from_flat_indices(indices, (H, W))
+        assert again.packed.equal(offsets.packed)
+        assert (again.num_channels, again.size) == (channels, (H, W))
+        assert indices.equal(again.flat_indices())
+
+
+class PoolAndUnpool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         pooled, offsets = max_pool2d_with_offsets(x)
         return max_unpool2d_from_offsets(2 * pooled, offsets)
 
 
-@pytest.mark.parametrize("size", [(6, 8), (5, 7)])
-def test_the_exported_form_equals_the_eager_one(size: tuple[int, int]):
-    x = torch.randn(1, 6, *size)
-    exported = torch.export.export(_ThereAndBack(), (x,)).module()
-    assert torch.equal(exported(x), _ThereAndBack()(x))
+def test_the_exported_form_gives_the_same_at_every_size():
+    x = with_many_ties(2, 5, 7, 6)
+    free = torch.export.Dim.AUTO
+    program = torch.export.export(PoolAndUnpool(), (x,), dynamic_shapes={"x": {2: free, 3: free}}).module()
+    for H, W in [(7, 6), (4, 9), (3, 3)]:
+        other = with_many_ties(2, 5, H, W)
+        assert program(other).equal(PoolAndUnpool()(other))
+
+
+def test_the_compiled_form_gives_the_same_values_and_gradients():
+    compiled = torch.compile(PoolAndUnpool(), backend="eager", fullgraph=True)
+    ours, due = (without_ties(2, 5, 7, 6).requires_grad_() for _ in range(2))
+    assert compiled(ours).equal(PoolAndUnpool()(due))
+    compiled(ours).square().sum().backward()
+    PoolAndUnpool()(due).square().sum().backward()
+    assert ours.grad.equal(due.grad)

@@ -44,13 +44,13 @@ def test_boxes_and_captions_are_those_of_the_scenes(folder: Path):
     for index in range(4):
         scene = Streets(4, height=48, width=64, seed=2).scene(index)
         assert captions[index]["caption"] == scene.caption
-        written = [one["bbox"] for one in boxes["annotations"] if one["image_id"] == index]
+        written = [one["bbox"] for one in boxes["annotations"] if one["image_id"] == index + 1]
         assert written == [[x1, y1, x2 - x1, y2 - y1] for x1, y1, x2, y2 in scene.boxes.tolist()]
 
 
 def test_an_occupied_folder_is_refused_and_left_alone(tmp_path: Path):
     (tmp_path / "mine.txt").write_text("keep")
-    with pytest.raises(RunFolderError, match="not an empty folder"):
+    with pytest.raises(RunFolderError, match="is not empty"):
         write_folder(tmp_path, 1, height=16, width=16, seed=0, progress=SilentProgress())
     assert [entry.name for entry in tmp_path.iterdir()] == ["mine.txt"]
 

@@ -100,7 +100,8 @@ def _render(streets: Streets, folder: Path, progress: ProgressReporter) -> None:
     annotations: list[dict[str, Any]] = []
     for number in range(len(streets)):
         scene, file = streets.scene(number), f"{streets.name(number)}.png"
-        for kind, pixels in zip(PICTURES, (scene.image, scene.mask, centimetres(scene.depth)), strict=True):
+        pictures: list[NDArray[Any]] = [scene.image, scene.mask, centimetres(scene.depth)]
+        for kind, pixels in zip(PICTURES, pictures, strict=True):
             Image.fromarray(pixels).save(folder / kind / file)
         captions.append(json.dumps({"image": file, "caption": scene.caption}, ensure_ascii=False) + "\n")
         images.append({"id": number + 1, "file_name": file, "height": streets.height, "width": streets.width})

@@ -43,17 +43,9 @@ class SegNetBasicBilinear(BasicEncoder):
     Args: see `BasicEncoder`.
     """
 
-    def __init__(
-        self,
-        num_classes: int = 11,
-        in_channels: int = 3,
-        width: int = 64,
-        kernel_size: int = 7,
-        depth: int = 4,
-        local_response_norm: bool = True,
-    ) -> None:
-        super().__init__(num_classes, in_channels, width, kernel_size, depth, local_response_norm)
-        self.conv_classifier = convolution(width, num_classes, kernel_size=1)
+    def add_decoder(self) -> None:
+        """Make the classifier."""
+        self.conv_classifier = convolution(self.width, self.num_classes, kernel_size=1)
 
     def encode(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """(B, in_channels, H, W) → (B, width, ⌈H/2^depth⌉, ⌈W/2^depth⌉) and (H, W)."""
@@ -81,19 +73,11 @@ class FCNBasicNoAddition(BasicEncoder):
     Args: see `BasicEncoder`.
     """
 
-    def __init__(
-        self,
-        num_classes: int = 11,
-        in_channels: int = 3,
-        width: int = 64,
-        kernel_size: int = 7,
-        depth: int = 4,
-        local_response_norm: bool = True,
-    ) -> None:
-        super().__init__(num_classes, in_channels, width, kernel_size, depth, local_response_norm)
-        self.conv_classifier = convolution(width, num_classes, kernel_size=1)
-        for stage in range(depth, 0, -1):
-            self.add_module(f"deconv{stage}", bilinear_upsampling(num_classes))
+    def add_decoder(self) -> None:
+        """Make the classifier, then the upsampling layers, deepest first."""
+        self.conv_classifier = convolution(self.width, self.num_classes, kernel_size=1)
+        for stage in range(self.depth, 0, -1):
+            self.add_module(f"deconv{stage}", bilinear_upsampling(self.num_classes))
 
     def encode(self, x: Tensor) -> tuple[Tensor, list[tuple[int, int]]]:
         """(B, in_channels, H, W) → (B, width, ⌈H/2^depth⌉, ⌈W/2^depth⌉) and every stage's (H, W)."""

@@ -12,6 +12,7 @@ leaves out, and SegNet-Basic's decoder has no ReLU.
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -50,7 +51,7 @@ RAW_BGR = Preprocessing(channel_order="BGR", scale=255.0)
 """What the Caffe data layer hands over: BGR, 0…255, no mean subtracted."""
 
 
-class SegmentationHourglass(EncoreModel):
+class SegmentationHourglass(EncoreModel, ABC):
     """An encoder, what is kept of it for the decoder, and a decoder that sees nothing else.
 
     `forward(x)` is `decode(*encode(x))`. Subclasses implement both; `kept` may hold tensors, `PoolingOffsets`
@@ -110,13 +111,13 @@ class SegmentationHourglass(EncoreModel):
             visit(full, x, offsets)
         return x
 
+    @abstractmethod
     def encode(self, x: Tensor) -> tuple[Tensor, Any]:
         """(B, in_channels, H, W) → the deepest map, and what the decoder needs beside it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def decode(self, features: Tensor, kept: Any) -> Tensor:
         """The deepest map and what was kept → logits (B, num_classes, H, W)."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         """Score every class at every pixel.
@@ -259,6 +260,11 @@ class BasicEncoder(SegmentationHourglass):
         super().__init__(num_classes, in_channels, encoder, kernel_size)
         self.width, self.kernel_size, self.depth = width, kernel_size, depth
         self.local_response_norm = local_response_norm
+        self.add_decoder()
+
+    @abstractmethod
+    def add_decoder(self) -> None:
+        """Make the decoder's layers, once the encoder's are there."""
 
     def encode_stages(self, x: Tensor, visit: Callable[[Tensor, Tensor, PoolingOffsets], None]) -> Tensor:
         """As above, behind the normalisation of the input."""
@@ -291,19 +297,11 @@ class SegNetBasic(BasicEncoder):
     Args: see `BasicEncoder`.
     """
 
-    def __init__(
-        self,
-        num_classes: int = 11,
-        in_channels: int = 3,
-        width: int = 64,
-        kernel_size: int = 7,
-        depth: int = 4,
-        local_response_norm: bool = True,
-    ) -> None:
-        super().__init__(num_classes, in_channels, width, kernel_size, depth, local_response_norm)
-        for stage in range(depth, 0, -1):
-            self.add_unit(f"conv_decode{stage}", width, width, kernel_size)
-        self.conv_classifier = convolution(width, num_classes, kernel_size=1)
+    def add_decoder(self) -> None:
+        """Make the decoder's layers, deepest stage first."""
+        for stage in range(self.depth, 0, -1):
+            self.add_unit(f"conv_decode{stage}", self.width, self.width, self.kernel_size)
+        self.conv_classifier = convolution(self.width, self.num_classes, kernel_size=1)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Any]:
         """(B, in_channels, H, W) → (B, width, ⌈H/2^depth⌉, ⌈W/2^depth⌉) and the offsets of the poolings."""
