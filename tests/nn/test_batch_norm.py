@@ -7,6 +7,7 @@ from torch import nn
 
 from encore.base.errors import DataError
 from encore.nn.batch_norm import folded, recompute_batch_norm_statistics
+from encore.nn.creation import create_model
 from encore.papers.segnet.model import SegNetBasic
 
 
@@ -115,8 +116,9 @@ def with_random_statistics(model: nn.Module) -> nn.Module:
     return model
 
 
-def test_the_folded_network_gives_the_same_logits():
-    model = with_random_statistics(SegNetBasic(num_classes=5, width=16, kernel_size=3)).eval()
+@pytest.mark.parametrize("name", ["segnet_basic", "fcn_basic_no_addition"])
+def test_the_folded_network_gives_the_same_logits(name):
+    model = with_random_statistics(create_model(name, num_classes=5, width=16, kernel_size=3)).eval()
     x = 255 * torch.rand(2, 3, 33, 47)
     with torch.no_grad():
         due, logits = model(x), folded(model)(x)

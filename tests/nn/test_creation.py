@@ -333,7 +333,7 @@ def test_bytes_and_fractions_are_the_same_pictures(pictures):
     for preprocessing in (Preprocessing(), Preprocessing("BGR", scale=255.0), OWN_PREPROCESSING):
         due = preprocessing(pictures)
         torch.testing.assert_close(preprocessing(pictures / 255), due)
-        torch.testing.assert_close(preprocessing((pictures.double() / 255)), due)
+        torch.testing.assert_close(preprocessing(pictures.double() / 255), due)
         torch.testing.assert_close(preprocessing(pictures.long()), due)
 
 

@@ -70,6 +70,24 @@ def test_any_shape_pools_and_unpools_as_in_pytorch(shape, channels_last, seed):
     assert max_unpool2d_from_offsets(pooled, offsets).equal(reference_unpool(due, indices, shape[2:]))
 
 
+def slow_offsets(x: Tensor) -> Tensor:
+    """Window by window: where the first of the largest values lies."""
+    B, C, H, W = x.shape
+    offsets = torch.empty(B, C, math.ceil(H / 2), math.ceil(W / 2), dtype=torch.uint8)
+    for b, c, i, j in itertools.product(*(range(length) for length in offsets.shape)):
+        inside = [o for o in range(4) if 2 * i + o // 2 < H and 2 * j + o % 2 < W]
+        values = [x[b, c, 2 * i + o // 2, 2 * j + o % 2].item() for o in inside]
+        offsets[b, c, i, j] = inside[values.index(max(values))]
+    return offsets
+
+
+@pytest.mark.parametrize("memory_format", FORMATS)
+def test_offsets_are_those_of_a_search_window_by_window(memory_format):
+    for channels, (H, W) in itertools.product(CHANNELS, SIZES):
+        x = with_many_ties(1, channels, H, W, memory_format=memory_format)
+        assert max_pool2d_with_offsets(x)[1].unpacked().equal(slow_offsets(x)), (channels, H, W)
+
+
 @pytest.mark.parametrize("memory_format", FORMATS)
 def test_memory_format_is_kept(memory_format):
     x = with_many_ties(2, 8, 5, 6, memory_format=memory_format)

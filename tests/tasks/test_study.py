@@ -14,6 +14,7 @@ from encore.base.runs import RunFolder
 from encore.base.runtime import Runtime
 from encore.data.streets import streets_splits
 from encore.results.performance import Performance
+from encore.tasks.base import Task
 from encore.tasks.segmentation import TASK, SegmentationFit
 from encore.tasks.study import Arm, Study
 
@@ -58,6 +59,36 @@ def test_a_killed_study_continues_with_what_is_missing(study: Study, tmp_path: P
     assert trained == ["plain, seed 5"]
     metrics = [{name: [one.metrics for one in arm] for name, arm in some.items()} for some in (records, again)]
     assert metrics[0] == metrics[1]
+
+
+def test_a_finished_study_trains_nothing_again(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with RunFolder(tmp_path, {}) as folder:
+        records = study.perform(performance(study, folder))
+    for arm in ("method", "plain"):
+        for seed in (4, 5):
+            kept = json.loads((tmp_path / "arms" / arm / f"seed{seed}" / "arm.json").read_text())
+            assert (kept["arm"], kept["seed"]) == (arm, seed)
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(type(TASK), "train", refuse)
+    with RunFolder(tmp_path, {}, resume=True) as folder:
+        resumed = performance(study, folder)
+        assert study.perform(resumed) == records
+    assert resumed.seconds_before == sum(record.seconds for arm in records.values() for record in arm)
+
+
+def test_an_example_batch_is_cut_down_and_says_what_share_of_the_work_it_is():
+    splits = streets_splits(height=120, width=140, train=3, val=1, test=1)
+    configuration = configure(SegmentationFit, {"training.batch_size": 8})
+    batch, share = TASK.example_batch(splits, configuration)
+    assert tuple(batch["image"].shape) == (2, 3, 96, 128)
+    assert tuple(batch["mask"].shape) == (2, 96, 128)
+    assert share == pytest.approx(2 * 96 * 128 / (8 * 120 * 140))
+    batch, share = Task.example_batch(TASK, splits, configuration)
+    assert tuple(batch["image"].shape) == (2, 3, 120, 140)
+    assert share == 1 / 4
 
 
 def test_an_arm_s_own_arguments_join_those_that_all_share(study: Study, tmp_path: Path):

@@ -63,9 +63,9 @@ class PoolingOffsets(NamedTuple):
 def max_pool2d_with_offsets(x: Tensor) -> tuple[Tensor, PoolingOffsets]:
     """Max pooling over 2×2 windows with stride 2; odd sizes keep their last row and column (ceil mode).
 
-    Ties go to the first position in row-major order, as in Caffe and PyTorch. A NaN in a window gives NaN, at
-    any of its positions.
-    For training only the packed offsets are kept, not the input.
+    Ties go to the first position in row-major order, as in Caffe and PyTorch. A NaN in a window gives NaN;
+    which of the four positions is then remembered depends on the memory format. For training only the packed
+    offsets are kept, not the input.
 
     Args:
         x: (B, C, H, W), floating point.

@@ -67,7 +67,7 @@ def boundary_f1(
         >>> boundary_f1(mask, mask, num_classes=2)
         tensor(100., dtype=torch.float64)
         >>> boundary_f1(mask.roll(1, dims=1), mask, num_classes=2, tolerance=0.0)
-        tensor(50., dtype=torch.float64)
+        tensor(33.3333, dtype=torch.float64)
     """
     per_class = boundary_f1_per_class(prediction, target, num_classes, tolerance, classes, matching, ignore_index)
     return per_class.nanmean(dim=-1)
