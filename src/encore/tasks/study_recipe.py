@@ -94,7 +94,20 @@ class StudyRecipe(Recipe):
             method,
             values,
             undecided=f"{splits.name.capitalize()} stands in for {wanted}, so there is no verdict" if stands_in else "",
-            note=self.note(performance),
+            note=". ".join(part for part in (self.note(performance), self._best_epochs(records, performance)) if part),
+        )
+
+    def _best_epochs(self, records: Mapping[str, list[ArmRecord]], performance: Performance) -> str:
+        """How far into its budget the method got better: at the last epochs it had not levelled off."""
+        configuration = performance.configuration
+        monitored = f"val_{self.task.monitor(configuration)}"
+        curves = [one.curves for one in records[self.arms[0].name]]
+        best = [max(rows, key=lambda row: row.get(monitored, float("-inf")))["epoch"] for rows in curves if rows]
+        epochs = ", ".join(f"{epoch:.0f}" for epoch in best)
+        return (
+            f"Best validation epochs of {self.arms[0].name}: {epochs} of {configuration.training.epochs}"
+            if best
+            else ""
         )
 
 
