@@ -74,7 +74,7 @@ def triangle_weights(old: int, new: int) -> np.ndarray:
 
 
 @settings(deadline=None)
-@given(sizes, sizes)
+@given(sizes, sizes.filter(lambda size: size[1] > 1))  # PyTorch 2.13 repeats rows when it enlarges to a width of 1
 def test_pictures_are_averaged_as_antialiasing_is_defined(old: tuple[int, int], new: tuple[int, int]):
     picture = random_image(1, *old).astype(np.float64)
     assume(new[1] > 1)  # PyTorch 2.13 does not average what becomes one pixel wide

@@ -32,7 +32,7 @@ ARMS = (
 PAPER_SIZE = (360, 480)
 """Height and width of the pictures in the paper."""
 
-STREETS_SAMPLES = {"smoke": (96, 24, 32), "laptop": (367, 101, 233), "paper": (367, 101, 233)}
+STREETS_SAMPLES = {"smoke": (80, 20, 24), "laptop": (367, 101, 233), "paper": (367, 101, 233)}
 """Pictures for training, validation and test where Streets stands in; as many as CamVid has, but for smoke."""
 
 
@@ -45,7 +45,7 @@ _SMALL: dict[str, Any] = {
 """The Basic nets at 32 channels with 3×3 kernels, on pictures of a sixteenth of the paper's pixels."""
 
 DEFAULTS: dict[Scale, dict[str, Any]] = {
-    "smoke": {**_SMALL, "image_size": [72, 96], "training": {**_SMALL["training"], "epochs": 6}},
+    "smoke": {**_SMALL, "image_size": [72, 96], "training": {**_SMALL["training"], "epochs": 5}},
     "laptop": _SMALL,
     # Section 4: SGD with momentum 0.9 and a fixed rate of 0.1, batches of 12, no augmentation; median-frequency
     # balancing over the number of pixels and doubled bias rates as in the prototxts. "Until the loss converges"
