@@ -12,7 +12,8 @@ from encore.base.configuration import configure
 from encore.base.errors import ConfigurationError, UnknownNameError
 from encore.data.augmentation import Augmented, SegmentationAugmentation
 from encore.data.contracts import VOID, SegmentationSample
-from tests.data.conftest import random_image, refusal
+
+from .conftest import random_image, refusal
 
 EVERYTHING = SegmentationAugmentation(
     rotation=20, translation=0.1, scale=(0.8, 1.2), brightness=0.3, contrast=0.3, saturation=0.3, hue=0.1

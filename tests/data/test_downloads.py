@@ -13,8 +13,9 @@ import pytest
 from encore.base.errors import DataError, InputError, RunFolderError, UnknownNameError
 from encore.base.progress import SilentProgress
 from encore.data.downloads import download_file, extract, get_set
-from tests.data.conftest import refusal
-from tests.data.sets.test_camvid import make_public
+
+from .conftest import refusal
+from .sets.test_camvid import make_public
 
 BYTES = bytes(range(256)) * 4096  # 1 MiB
 
@@ -219,7 +220,9 @@ def test_everything_is_unpacked_into_an_empty_folder(archive: Path, tmp_path: Pa
     assert names(tmp_path / "out" / "Root") == ["CamVid", "other.txt"]
 
 
-@pytest.mark.parametrize("name", ["../evil.txt", "x/../../evil.txt", "/evil.txt", "Root/../../evil.txt", "..\\evil.txt"])
+@pytest.mark.parametrize(
+    "name", ["../evil.txt", "x/../../evil.txt", "/evil.txt", "Root/../../evil.txt", "..\\evil.txt"]
+)
 def test_a_file_that_would_lie_outside_is_refused(tmp_path: Path, name: str):
     archive = tmp_path / "in" / "a.zip"
     archive.parent.mkdir()

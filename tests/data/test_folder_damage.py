@@ -13,7 +13,8 @@ from PIL import Image
 from encore.base.errors import InputError
 from encore.data.contracts import VOID
 from encore.data.named import open_segmentation
-from tests.data.conftest import make_folder, random_image, random_mask, save
+
+from .conftest import make_folder, random_image, random_mask, save
 
 FILES = [
     "classes.txt",

@@ -20,7 +20,8 @@ from encore.data.images import (
     read_mask_values,
     size_of,
 )
-from tests.data.conftest import encoded, random_image, random_mask, refusal, save
+
+from .conftest import encoded, random_image, random_mask, refusal, save
 
 GREY = np.array([[0, 100, 255], [7, 50, 200]], dtype=np.uint8)
 

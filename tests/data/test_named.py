@@ -15,8 +15,9 @@ from encore.data.named import (
     open_set,
 )
 from encore.data.sets import streets
-from tests.data.conftest import make_folder, random_image, random_mask, refusal
-from tests.data.sets.test_camvid import COUNTS, make_by_part, make_public
+
+from .conftest import make_folder, random_image, random_mask, refusal
+from .sets.test_camvid import COUNTS, make_by_part, make_public
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader
 
 from encore.base.errors import DataError
 from encore.data.segmentation_folder import open_arrays, open_folder, parse_classes
-from tests.data.conftest import make_folder, random_image, random_mask, refusal, save
+
+from .conftest import make_folder, random_image, random_mask, refusal, save
 
 
 def test_a_flat_folder_has_one_part(tmp_path: Path):

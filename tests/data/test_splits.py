@@ -10,7 +10,8 @@ from encore.base.errors import ConfigurationError, DataError
 from encore.data.contracts import names_of
 from encore.data.segmentation_folder import open_folder
 from encore.data.splits import PARTS, Subset, complete_parts, cut_whole, seeded_split
-from tests.data.conftest import make_folder, refusal
+
+from .conftest import make_folder, refusal
 
 
 @given(st.integers(3, 300), st.integers(0, 2**31), st.tuples(*[st.integers(1, 50)] * 3))
@@ -29,7 +30,7 @@ def test_a_split_is_the_same_each_time_and_differs_between_seeds():
     assert {part: len(indices) for part, indices in seeded_split(100).items()} == {"train": 80, "val": 10, "test": 10}
 
 
-def test_a_split_stays_as_it_was_published():
+def test_a_split_stays_as_earlier_records_had_it():
     assert seeded_split(6, seed=0) == {"train": [0, 2, 3, 5], "val": [1], "test": [4]}
 
 

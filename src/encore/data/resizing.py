@@ -130,8 +130,8 @@ def fit_sizes(splits: DataSplits, image_size: Size | None) -> DataSplits:
     parts = {"train": splits.train, "val": splits.val, "test": splits.test}
     found = {size for part in parts.values() for size in sizes_of(part)}
     source = splits.source
-    if image_size is not None or len(found) > 1:
-        size = image_size or most_common_size(splits.train)
+    size = image_size or most_common_size(splits.train)
+    if found != {size}:
         parts = {name: Resized(part, size) for name, part in parts.items()}
         source = f"{source}; resized to {size[0]} × {size[1]}".removeprefix("; ")
     if sum(decoded_bytes(part) for part in parts.values()) <= KEEP_BYTES:

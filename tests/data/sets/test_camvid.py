@@ -13,7 +13,8 @@ from encore.base.errors import DataError
 from encore.data.contracts import VOID, DataSplits
 from encore.data.named import open_segmentation, open_segmentation_part, open_set
 from encore.data.sets.camvid import SET
-from tests.data.conftest import random_image, refusal, save
+
+from ..conftest import random_image, refusal, save
 
 COUNTS = {"train": 3, "val": 2, "test": 2}
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data" / "camvid"
@@ -95,14 +96,15 @@ def test_every_form_yields_the_same_samples(tmp_path: Path, form: str):
     assert len(open_segmentation_part(str(path))) == COUNTS["test"]
 
 
-@pytest.mark.parametrize("form", ["public folder", "by part zip"])
-def test_samples_are_read_alike_in_workers(tmp_path: Path, form: str):
+@pytest.mark.parametrize(
+    ("form", "method"), [("public folder", "fork"), ("by part zip", "fork"), ("by part zip", "spawn")]
+)
+def test_samples_are_read_alike_in_workers(tmp_path: Path, form: str, method: str):
     splits = SET.open(FORMS[form](tmp_path), image_size=None, seed=0)
     here = [sample["image"] for sample in splits.train]
-    for method in ("fork", "spawn"):
-        loader = DataLoader(splits.train, batch_size=None, num_workers=2, multiprocessing_context=method)
-        there = [sample["image"] for sample in loader]
-        assert all(torch.equal(*pair) for pair in zip(here, there, strict=True))
+    loader = DataLoader(splits.train, batch_size=None, num_workers=1, multiprocessing_context=method)
+    there = [sample["image"] for sample in loader]
+    assert all(torch.equal(*pair) for pair in zip(here, there, strict=True))
 
 
 @pytest.mark.parametrize("part", COUNTS)

@@ -14,7 +14,8 @@ from encore.data.segmentation_folder import ArraySamples
 from encore.data.sets import streets as module
 from encore.data.sets.streets import SET, on_disk, open_streets
 from encore.data.streets import CLASSES, Streets
-from tests.data.conftest import refusal
+
+from ..conftest import refusal
 
 
 @pytest.fixture
@@ -130,7 +131,9 @@ def test_the_set_has_seeds_0_1_and_2_whatever_the_seed_of_a_training(cache: Path
 
 
 def test_the_named_set_is_rendered_at_the_size_that_is_asked_for(cache: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module.open_streets, "__kwdefaults__", {"image_size": (16, 24), "train": 3, "val": 2, "test": 1})
+    monkeypatch.setattr(
+        module.open_streets, "__kwdefaults__", {"image_size": (16, 24), "train": 3, "val": 2, "test": 1}
+    )
     one, other = (open_set("streets", image_size=(20, 16), seed=seed, roots={}) for seed in (0, 5))
     assert one.train.sizes == [(20, 16)] * 3
     assert "resized" not in one.source
