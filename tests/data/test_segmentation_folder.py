@@ -11,7 +11,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from encore.base.errors import DataError
-from encore.data.segmentation_folder import open_arrays, open_folder, parse_classes
+from encore.data.class_names import parse_classes
+from encore.data.segmentation_arrays import open_arrays
+from encore.data.segmentation_folder import open_folder
 
 from .conftest import make_folder, random_image, random_mask, refusal, save
 

@@ -15,7 +15,8 @@ from encore.base.progress import ProgressReporter
 from encore.data.contracts import DataSplits, SegmentationDataset
 from encore.data.images import unreadable
 from encore.data.resizing import Size, fit_sizes
-from encore.data.segmentation_folder import LAYOUT, open_arrays, open_folder
+from encore.data.segmentation_arrays import open_arrays
+from encore.data.segmentation_folder import LAYOUT, open_folder
 from encore.data.splits import complete_parts, cut_whole
 
 Roots = Mapping[str, Path]

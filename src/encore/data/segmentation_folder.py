@@ -1,4 +1,4 @@
-"""Segmentation data as people have it: a folder of images/ and masks/, or an `.npz` of both.
+"""Segmentation data as people have it: a folder of images/ and masks/.
 
     DATA/images/street_1.jpg        DATA/train/images/…  DATA/train/masks/…
     DATA/masks/street_1.png         DATA/val/images/…    DATA/val/masks/…
@@ -7,32 +7,21 @@
 A mask has the name of its image, and one class index per pixel. `classes.txt` names the classes, one a
 line, the first for index 0; the entry `void` says that its index is no class. 255 is always void. Without
 `classes.txt` there are as many classes as the largest index in the training masks asks for.
-
-An `.npz` has `images` (N, H, W, 3) uint8, `masks` (N, H, W) integers and, if wanted, `classes` (K,) text.
 """
 
 from __future__ import annotations
 
-import lzma
-import struct
-import tokenize
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from encore.base.errors import DataError
-from encore.data.contracts import VOID, SegmentationDataset, SegmentationSample
+from encore.data.class_names import CLASSES_FILE, ClassNames, number_of_classes, numbered_classes, parse_classes
+from encore.data.contracts import SegmentationDataset, SegmentationSample
 from encore.data.images import (
-    MAX_CLASSES,
     Source,
-    class_indices,
     find_images,
     read_image,
     read_mask,
@@ -44,20 +33,6 @@ from encore.data.resizing import Size
 from encore.data.splits import PARTS
 
 LAYOUT = "expected is images/ and masks/ with equal file names, directly or below train/, val/, test/"
-CLASSES_FILE = "classes.txt"
-
-
-@dataclass(frozen=True)
-class ClassNames:
-    """The classes of a source.
-
-    Attributes:
-        names: of the classes proper, in index order.
-        void: the values in the masks that are no class, besides 255.
-    """
-
-    names: tuple[str, ...]
-    void: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -115,38 +90,6 @@ class MaskedImages:
         return [pair.size for pair in self.pairs]
 
 
-class ArraySamples:
-    """Images and masks in two arrays; a map-style `SegmentationDataset`.
-
-    Args:
-        images: (N, H, W, 3) uint8.
-        masks: (N, H, W) uint8, class index or 255.
-        classes: their names.
-        name: what the samples are called, with their number.
-    """
-
-    def __init__(
-        self, images: NDArray[np.uint8], masks: NDArray[np.uint8], classes: tuple[str, ...], name: str
-    ) -> None:
-        self.images, self.masks, self.classes, self.name = images, masks, classes, name
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> SegmentationSample:
-        """Image (3, H, W) uint8 RGB, mask (H, W) uint8, name."""
-        number = range(len(self))[index]
-        image = torch.from_numpy(self.images[number].transpose(2, 0, 1).copy())
-        mask = torch.from_numpy(self.masks[number].copy())
-        return {"image": image, "mask": mask, "name": f"{self.name}_{number:05d}"}
-
-    @property
-    def sizes(self) -> list[Size]:
-        """(height, width) of every sample."""
-        _, height, width = self.masks.shape
-        return [(height, width)] * len(self)
-
-
 def open_folder(
     folder: Path | str, *, check_masks: bool | None = None, num_classes: int | None = None
 ) -> dict[str, SegmentationDataset]:
@@ -172,71 +115,13 @@ def open_folder(
     pairs = {part: _pairs_in(place) for part, place in folders.items()}
     classes = _classes_of(folder)
     if classes is None and num_classes is not None:
-        classes = ClassNames(_numbered(num_classes))
+        classes = ClassNames(numbered_classes(num_classes))
     if classes is None:
         classes = _inferred_classes(pairs, folder)
     elif check_masks:
         for pair in (pair for part in pairs.values() for pair in part):
             read_mask(pair.mask, len(classes.names), classes.void)
     return {part: MaskedImages(found, classes) for part, found in pairs.items()}
-
-
-def open_arrays(path: Path | str, *, num_classes: int | None = None) -> SegmentationDataset:
-    """Open an `.npz` as described above; masks are checked at once.
-
-    Args:
-        path: the file; nothing in it is unpickled.
-        num_classes: as for `open_folder`.
-
-    Raises:
-        DataError: damaged, pickled, without the arrays, or of other shapes, types and values.
-    """
-    path = Path(path)
-    arrays = _read_arrays(path)
-    images, masks = arrays["images"], arrays["masks"]
-    if images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape[1:] or images.dtype != np.uint8:
-        raise DataError(
-            f"{path}: images are {images.dtype} of shape {images.shape}", "due is uint8 (N, H, W, 3), RGB, 0…255"
-        )
-    if masks.shape != images.shape[:3] or masks.dtype.kind not in "iub":
-        raise DataError(
-            f"{path}: masks are {masks.dtype} of shape {masks.shape}",
-            f"due is an integer type of shape {images.shape[:3]}",
-        )
-    if len(images) == 0:
-        raise DataError(f"{path} holds no samples", "save at least 3")
-    masks = masks.astype(np.uint8) if masks.dtype == np.bool_ else masks
-    if "classes" in arrays:
-        classes = parse_classes(_texts(arrays["classes"], path), f"{path}: classes")
-    else:
-        found = num_classes or _number_of_classes(np.unique(masks), str(path))
-        classes = ClassNames(_numbered(found))
-    checked = class_indices(masks, len(classes.names), classes.void, f"{path}: masks").numpy()
-    return ArraySamples(images, checked, classes.names, path.stem)
-
-
-def parse_classes(lines: Iterable[str], where: str) -> ClassNames:
-    """Read class names in index order; each `void` marks its index as no class.
-
-    Raises:
-        DataError: none, too many, one whose index would be 255, an empty one between others, or the same twice.
-    """
-    entries = [line.strip() for line in lines]
-    while entries and not entries[-1]:
-        entries.pop()
-    if "" in entries:
-        raise DataError(f"{where}: line {entries.index('') + 1} is empty", "name one class per line")
-    void = frozenset(index for index, entry in enumerate(entries) if entry.lower() == "void")
-    names = tuple(entry for index, entry in enumerate(entries) if index not in void)
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise DataError(f"{where} names '{twice}' twice", "give each class a name of its own")
-    if not 1 <= len(names) <= MAX_CLASSES or set(range(MAX_CLASSES, len(entries))) - void:
-        raise DataError(
-            f"{where} names {len(names)} classes in {len(entries)} entries",
-            f"name 1…{MAX_CLASSES}, one per line, for the values 0…{MAX_CLASSES - 1}",
-        )
-    return ClassNames(names, void)
 
 
 def paired(
@@ -352,86 +237,7 @@ def _inferred_classes(pairs: Mapping[str, Sequence[Pair]], folder: Path) -> Clas
     counted = np.zeros(0, dtype=np.int64)
     for pair in pairs[first]:
         counted = np.union1d(counted, np.unique(read_mask_values(pair.mask)))
-    classes = ClassNames(_numbered(_number_of_classes(counted, str(folder))))
+    classes = ClassNames(numbered_classes(number_of_classes(counted, str(folder))))
     for pair in (pair for part, found in pairs.items() if part != first for pair in found):
         read_mask(pair.mask, len(classes.names))
     return classes
-
-
-def _number_of_classes(values: NDArray[Any], where: str) -> int:
-    """The largest class index among the distinct `values` of all masks, plus one.
-
-    Raises:
-        DataError: the values look like grey levels and not like class indices.
-    """
-    found = [int(value) for value in values if value != VOID]
-    shown = ", ".join(str(value) for value in values[:6]) + (" …" if len(values) > 6 else "")
-    if not found or (found == [0] and VOID in values):
-        raise DataError(
-            f"the masks of {where} hold only the values {shown}, and 255 is void",
-            "write the classes as 0, 1, 2 …; a foreground drawn as 255 has to become 1",
-        )
-    largest = max(found)
-    if min(found) < 0 or largest >= MAX_CLASSES or largest + 1 > 2 * len(found) + 8:
-        raise DataError(
-            f"the masks of {where} hold the values {shown}, which look like grey levels, not class indices",
-            f"write the classes as 0, 1, 2 …, or name all of them, one a line, in {CLASSES_FILE}",
-        )
-    return largest + 1
-
-
-def _numbered(num_classes: int) -> tuple[str, ...]:
-    return tuple(f"class_{index}" for index in range(num_classes))
-
-
-def _texts(array: NDArray[Any], path: Path) -> list[str]:
-    """The entries of a one-dimensional array of text."""
-    if array.ndim != 1 or array.dtype.kind not in "US":
-        raise DataError(f"{path}: classes are {array.dtype} of shape {array.shape}", "due is text of shape (K,)")
-    return [entry.decode("utf-8", "replace") if isinstance(entry, bytes) else str(entry) for entry in array.tolist()]
-
-
-_DAMAGE = (
-    OSError,
-    EOFError,
-    ValueError,
-    LookupError,
-    TypeError,
-    SyntaxError,
-    ArithmeticError,
-    RuntimeError,
-    MemoryError,
-    struct.error,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-)
-"""What `zipfile` and numpy raise over damaged `.npz` files."""
-
-
-def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """`images`, `masks` and, where it is there, `classes` of an `.npz`; no pickles."""
-    try:
-        with path.open("rb") as file:
-            if not zipfile.is_zipfile(file):
-                raise DataError(f"{path} is no .npz, or is truncated", "save it with numpy.savez_compressed")
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as arrays:
-                found = {key: arrays[key] for key in arrays.files if key in ("images", "masks", "classes")}
-                there = ", ".join(arrays.files) or "nothing"
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist", "check the path") from None
-    except (IsADirectoryError, PermissionError) as error:
-        raise unreadable(path, error) from None
-    except _DAMAGE as error:
-        if "Object arrays" in str(error):
-            raise DataError(
-                f"{path} holds Python objects, which are not unpickled",
-                "save images and masks as uint8 arrays and classes as text (dtype=str)",
-            ) from None
-        raise DataError(f"{path} is damaged ({error})", "save it again with numpy.savez_compressed") from error
-    for key in ("images", "masks"):
-        if not isinstance(found.get(key), np.ndarray):  # other files of a zip come as bytes
-            raise DataError(f"{path} has no array '{key}', it holds {there}", "save it with images= and masks=")
-    return {key: value for key, value in found.items() if isinstance(value, np.ndarray)}

@@ -105,6 +105,10 @@ class Task(ABC):
     def loader(self, dataset: Samples, batch_size: int) -> DataLoader[Any]:
         """Batches of samples in order."""
 
+    def forward(self, model: EncoreModel, batch: Any) -> Any:
+        """What `model` makes of a batch that `loader` yields; its pictures by default."""
+        return model(model.preprocess(batch["image"]))
+
     def example_batch(self, splits: DataSplits, configuration: Any) -> tuple[Any, float]:
         """A small batch on which a training step can be timed, and its share (0…1] of a full batch's work.
 
@@ -187,8 +191,8 @@ class Task(ABC):
         load_trained(model, outcome.best_checkpoint)
         model.to(device_of(runtime))
         if training.recompute_batch_norm:
-            batches = (batch["image"] for batch in self.loader(splits.train, training.batch_size))
-            recompute_batch_norm_statistics(model, (model.preprocess(images) for images in batches))
+            batches = self.loader(splits.train, training.batch_size)
+            recompute_batch_norm_statistics(model, batches, forward=lambda batch: self.forward(model, batch))
         model.eval()
         validation = self.measure(model, splits.val, runtime, progress, f"{stage}: validation")
         test = self.measure(model, splits.test, runtime, progress, f"{stage}: test")

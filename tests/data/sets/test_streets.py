@@ -10,7 +10,7 @@ import torch
 from encore.base.errors import DataError
 from encore.data.named import open_set
 from encore.data.resizing import sizes_of
-from encore.data.segmentation_folder import ArraySamples
+from encore.data.segmentation_arrays import ArraySamples
 from encore.data.sets import streets as module
 from encore.data.sets.streets import SET, on_disk, open_streets
 from encore.data.streets import CLASSES, Streets

@@ -17,12 +17,13 @@ from pathlib import Path
 from encore.base.errors import DataError
 from encore.base.progress import ProgressReporter
 from encore.data.archives import FileTree
+from encore.data.class_names import ClassNames
 from encore.data.contracts import DataSplits
 from encore.data.downloads import download_file, extract
 from encore.data.images import IMAGE_SUFFIXES, find_images
 from encore.data.named import NamedSet
 from encore.data.resizing import Size
-from encore.data.segmentation_folder import ClassNames, MaskedImages, Pair, paired
+from encore.data.segmentation_folder import MaskedImages, Pair, paired
 from encore.data.splits import PARTS
 from encore.data.streets.classes import CLASSES, COLOURS
 

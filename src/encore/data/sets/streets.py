@@ -17,7 +17,7 @@ from encore.base.files import cache_folder
 from encore.data.contracts import DataSplits, SegmentationDataset
 from encore.data.named import NamedSet
 from encore.data.resizing import Resized, Size
-from encore.data.segmentation_folder import ArraySamples
+from encore.data.segmentation_arrays import ArraySamples
 from encore.data.streets import CLASSES, COLOURS, Streets
 
 SIZE = (96, 128)
