@@ -112,7 +112,7 @@ class Task(ABC):
     def example_batch(self, splits: DataSplits, configuration: Any) -> tuple[Any, float]:
         """A small batch on which a training step can be timed, and its share (0…1] of a full batch's work.
 
-        Two samples by default; tasks whose samples are large cut them down.
+        Two samples by default.
         """
         size = min(2, len(splits.train), configuration.training.batch_size)
         return next(iter(self.loader(splits.train, size))), size / configuration.training.batch_size

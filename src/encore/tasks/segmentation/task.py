@@ -126,14 +126,6 @@ class SegmentationTask(Task):
         """Stacked samples in order."""
         return plain_loader(dataset, batch_size)
 
-    def example_batch(self, splits: DataSplits, configuration: SegmentationFit) -> tuple[dict[str, Any], float]:
-        """The corner of two samples, of 96 × 128 pixels at most; work grows with the number of pixels."""
-        batch, share = super().example_batch(splits, configuration)
-        height, width = batch["mask"].shape[-2:]
-        rows, columns = min(height, 96), min(width, 128)
-        corner = {name: batch[name][..., :rows, :columns] for name in ("image", "mask")}
-        return {**batch, **corner}, share * rows * columns / (height * width)
-
     @torch.no_grad()
     def measure(
         self,
