@@ -12,7 +12,7 @@ from encore.base.errors import RunFolderError
 from encore.base.progress import SilentProgress
 from encore.data.segmentation_folder import open_folder
 from encore.data.streets import CLASSES, Streets
-from encore.data.streets.export import write_folder
+from encore.data.streets.export import centimetres, write_folder
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +63,37 @@ def test_an_interrupted_export_leaves_nothing(tmp_path: Path):
     with pytest.raises(KeyboardInterrupt):
         write_folder(tmp_path / "out", 3, height=16, width=16, seed=0, progress=Interrupted())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_folder_is_filled_even_where_one_stands_in_it(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    write_folder(Path(), 4, height=48, width=64, seed=2, progress=SilentProgress())
+    for file in sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file()):
+        assert file.read_bytes() == (folder / file).read_bytes()
+    assert {entry.name for entry in Path().iterdir()} == {entry.name for entry in folder.iterdir()}
+
+
+def test_a_file_in_place_of_the_folder_or_above_it_is_refused(tmp_path: Path):
+    (tmp_path / "file").write_text("keep")
+    for path, match in ((tmp_path / "file", "is a file"), (tmp_path / "file" / "out", "cannot write")):
+        with pytest.raises(RunFolderError, match=match):
+            write_folder(path, 1, height=16, width=16, seed=0, progress=SilentProgress())
+    assert (tmp_path / "file").read_text() == "keep"
+
+
+def test_every_scene_is_reported(tmp_path: Path):
+    told = []
+
+    class Listening(SilentProgress):
+        def update(self, stage: str, step: int, total: int | None = None, *_: object) -> None:
+            told.append((stage, step, total))
+
+    write_folder(tmp_path / "out", 3, height=16, width=16, seed=0, progress=Listening())
+    assert told == [("rendering", step, 3) for step in (1, 2, 3)]
+
+
+def test_depth_that_16_bits_do_not_hold_is_the_largest_value():
+    depth = np.array([[0.4, 655.34, 655.4, 2000.0, np.inf]], dtype=np.float32)
+    assert centimetres(depth).tolist() == [[40, 65534, 65535, 65535, 0]]

@@ -13,6 +13,7 @@ from encore.base.errors import DataError
 from encore.data.contracts import VOID
 from encore.data.streets import CLASSES, COUNTABLE, Scene, Streets, render_scene, streets_splits
 from encore.data.streets.classes import SKY
+from encore.data.streets.scene import SMALLEST_SHARE
 
 NUM_SCENES = 40
 
@@ -138,3 +139,25 @@ def test_parts_and_seeds_share_no_picture():
             part[i]["image"].numpy().tobytes() for part in (splits.train, splits.val, splits.test) for i in range(3)
         ]
     assert len(set(names)) == len(names)
+
+
+def test_objects_of_a_few_pixels_are_void(scenes: list[Scene], monkeypatch: pytest.MonkeyPatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("encore.data.streets.scene.SMALLEST_SHARE", 0.0)
+        complete = [render_scene(seed) for seed in range(NUM_SCENES)]
+    dropped = 0
+    for scene, whole in zip(scenes, complete, strict=True):
+        assert np.isin(scene.mask, COUNTABLE).sum() == (scene.instances > 0).sum()
+        for track, count in zip(*np.unique(whole.instances[whole.instances > 0], return_counts=True), strict=True):
+            small = count < SMALLEST_SHARE * scene.mask.size
+            assert (track in scene.objects.tracks) == (not small)
+            if small:
+                assert (scene.mask[whole.instances == track] == VOID).all()
+                dropped += 1
+    assert dropped > 0
+
+
+def test_numbers_of_numpy_are_as_good_as_those_of_python():
+    streets = Streets(3, height=16, width=16, seed=2**40)
+    assert np.array_equal(streets[np.int64(1)]["image"], streets[1]["image"])
+    assert equal(render_scene(np.int64(3), 16, 16), render_scene(3, 16, 16))
