@@ -128,14 +128,6 @@ class Task(ABC):
     ) -> Metrics:
         """Every metric of the task over `dataset`."""
 
-    def check_inputs(self, inputs: Sequence[Path], progress: ProgressReporter | None = None) -> None:
-        """See that `predict` can read its inputs, before a folder is made for its results.
-
-        Raises:
-            DataError: an input is missing or damaged.
-        """
-        return
-
     @abstractmethod
     def predict(
         self,
@@ -145,7 +137,10 @@ class Task(ABC):
         runtime: Runtime,
         progress: ProgressReporter,
     ) -> list[dict[str, Any]]:
-        """Apply a model to files; writes results and pictures, returns the rows of `predictions.jsonl`."""
+        """Apply a model to files; writes results and pictures, returns the rows of `predictions.jsonl`.
+
+        Inputs that cannot be read are refused before anything is written, so that no folder is left.
+        """
 
     @abstractmethod
     def picture(self, models: Mapping[str, EncoreModel], dataset: Samples, path: Path, runtime: Runtime) -> None:

@@ -45,10 +45,8 @@ def predict(
     runtime = runtime or Runtime()
     request = {"verb": "predict", "run": str(run), "inputs": [str(path) for path in paths]}
     request["runtime"] = runtime_request(runtime)  # type: ignore[assignment]
-    progress = progress or SilentProgress()
-    task.check_inputs(paths, progress)
     with RunFolder(out or default_folder("predict"), request) as folder:
-        rows = task.predict(model, paths, folder.path, runtime, progress)
+        rows = task.predict(model, paths, folder.path, runtime, progress or SilentProgress())
         return [{"folder": str(folder.path), **row} for row in rows]
 
 

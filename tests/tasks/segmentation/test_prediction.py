@@ -155,7 +155,7 @@ def test_one_damaged_picture_among_several_is_named_and_nothing_is_written(
     files = [save(tmp_path / f"{name}.png", 60, 60) for name in "abc"]
     files[1].write_bytes(files[1].read_bytes()[:cut])
     with pytest.raises(DataError, match=r"b\.png"):
-        TASK.check_inputs(files)
+        TASK.predict(model, files, tmp_path / "out", Runtime(device="cpu"), SilentProgress())
     with pytest.raises(DataError, match=r"b\.png"):
         predict_files(model, files, tmp_path / "out", SilentProgress())
     assert not (tmp_path / "out").exists()

@@ -35,7 +35,6 @@ PAPER_SIZE = (360, 480)
 STREETS_SAMPLES = {"smoke": (80, 20, 24), "laptop": (367, 101, 233), "paper": (367, 101, 233)}
 """Pictures for training, validation and test where Streets stands in; as many as CamVid has, but for smoke."""
 
-
 _SMALL: dict[str, Any] = {
     "model_arguments": {"width": 32, "kernel_size": 3},
     "image_size": [90, 120],

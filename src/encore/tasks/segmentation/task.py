@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from encore.base.errors import DataError
-from encore.base.progress import ProgressReporter, SilentProgress
+from encore.base.progress import ProgressReporter
 from encore.base.runtime import Runtime
 from encore.data.augmentation import Augmented, SegmentationAugmentation
 from encore.data.contracts import DataSplits, Samples, SegmentationSample
@@ -25,7 +25,7 @@ from encore.tasks.segmentation.losses import SegmentationLoss
 from encore.tasks.segmentation.metrics import SegmentationMetrics
 from encore.tasks.segmentation.module import SegmentationModule, logits_at, predicted_mask
 from encore.tasks.segmentation.pictures import class_colours, sample_sheet, save_picture
-from encore.tasks.segmentation.prediction import check_pictures, input_files, predict_files
+from encore.tasks.segmentation.prediction import predict_files
 from encore.training.loading import plain_loader
 from encore.training.trainer import device_of
 
@@ -147,10 +147,6 @@ class SegmentationTask(Task):
             step += len(images)
             progress.update(stage, step, total)
         return metrics.compute()
-
-    def check_inputs(self, inputs: Sequence[Path], progress: ProgressReporter | None = None) -> None:
-        """Read every picture once."""
-        check_pictures(input_files(inputs), progress or SilentProgress())
 
     def predict(
         self,
