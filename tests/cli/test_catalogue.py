@@ -14,7 +14,7 @@ def test_list_names_every_paper_with_their_state_and_verbs(encore):
     assert all(set(one) == {"slug", "title", "year", "tasks", "state", "verbs"} for one in papers)
     segnet = next(one for one in papers if one["slug"] == "segnet")
     assert segnet["state"] == "performed"
-    assert segnet["verbs"] == ["run", "fit", "predict", "evaluate"]
+    assert segnet["verbs"] == ["run", "fit", "predict", "evaluate", "export"]
 
 
 def test_list_reads_as_a_table_and_takes_a_task(encore):

@@ -62,7 +62,7 @@ def change_config(run: Path, **entries) -> None:
 def test_a_model_is_made_with_its_name_task_and_configuration():
     model = create_model("segnet_basic", **SMALL)
     assert (model.registered_name, model.task) == ("segnet_basic", "segmentation")
-    assert model.configuration == {**SMALL, "in_channels": 3, "local_response_norm": True}
+    assert model.configuration == {**SMALL, "in_channels": 3, "local_response_norm": True, "dropout": 0.0}
 
 
 def test_an_unknown_model_is_refused_with_the_nearest_name():

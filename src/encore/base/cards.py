@@ -68,6 +68,56 @@ class Claim(_Strict):
     paper: PaperFigure | None = None
 
 
+class Column(_Strict):
+    """One column of a paper's table.
+
+    Attributes:
+        metric: what is measured, an identifier.
+        label: what the table calls it.
+        unit: of its figures; empty for counts and ratios.
+        exact: chance does not touch it (a count, a size); others are compared over seeds.
+        judged: whether its order against the reference row is given a verdict; the others are for reading.
+    """
+
+    metric: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    label: str
+    unit: str = ""
+    exact: bool = False
+    judged: bool = False
+
+
+class PaperTable(_Strict):
+    """A table of the paper that is measured again.
+
+    Attributes:
+        id: names the table within its paper.
+        title: what it shows.
+        reference: the row that the others are compared with, the paper's own method.
+        columns: in order; the paper need not have all of them.
+        rows: the paper's figures by row and metric; a row without figures is one of ours beside the paper's.
+        source, where, setting: as for `PaperFigure`.
+    """
+
+    id: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    title: str
+    reference: str
+    columns: tuple[Column, ...] = Field(min_length=1)
+    rows: dict[str, dict[str, float]] = Field(min_length=1)
+    source: Source
+    where: str
+    setting: str = ""
+
+    @model_validator(mode="after")
+    def _rows_fit(self) -> PaperTable:
+        metrics = {column.metric for column in self.columns}
+        for name, figures in self.rows.items():
+            if not figures.keys() <= metrics:
+                raise ValueError(f"row {name} of table {self.id} has figures of no column: {figures.keys() - metrics}")
+        if self.reference not in self.rows:
+            raise ValueError(f"table {self.id} has no row {self.reference}")
+        return self
+
+
 class Link(_Strict):
     """A page or repository that belongs to the paper."""
 
@@ -107,6 +157,7 @@ class Card(_Strict):
         code_licence: licence of the official code; `unstated` where it has none.
         weights: the official weights.
         claims: what `run` performs.
+        tables: tables of the paper that `run` fills again, row by row.
         verbs: what the room can do; empty while it is planned.
         models: names that the room registers with `create_model`, the first being the paper's own.
         reconstruction: true where the paper's body could not be read and the room rebuilds it.
@@ -124,6 +175,7 @@ class Card(_Strict):
     code_licence: str | None = None
     weights: Weights
     claims: tuple[Claim, ...] = Field(min_length=1)
+    tables: tuple[PaperTable, ...] = ()
     verbs: tuple[Verb, ...] = ()
     models: tuple[str, ...] = ()
     reconstruction: bool = False
@@ -146,6 +198,13 @@ class Card(_Strict):
     def year(self) -> int:
         """Year of the first version."""
         return self.date.year
+
+    def table(self, table_id: str) -> PaperTable:
+        """Return the table named `table_id`; KeyError if there is none."""
+        for table in self.tables:
+            if table.id == table_id:
+                return table
+        raise KeyError(table_id)
 
     def claim(self, claim_id: str) -> Claim:
         """Return the claim named `claim_id`; KeyError if there is none."""

@@ -64,7 +64,7 @@ def require_verb(paper: Card, verb: Verb) -> None:
 
 
 def room(slug: str, part: str) -> ModuleType:
-    """Import one module of a paper's room (`model`, `recipe`, `method`, `weights`).
+    """Import one module of a paper's room (`model`, `variants`, `recipe`, `method`, `weights`).
 
     Raises:
         UnknownNameError: no paper has that slug.
@@ -126,7 +126,7 @@ def model_factory(name: str) -> ModelFactory:
         EncoreError: the card promises a model that the room does not register.
     """
     paper = paper_of_model(name)
-    for part in ("model", "baselines"):
+    for part in ("model", "variants", "baselines"):
         if name not in _factories and has_part(paper.slug, part):
             room(paper.slug, part)
     if name not in _factories:

@@ -70,7 +70,7 @@ def recompute_batch_norm_statistics(
 
 
 def folded(model: nn.Module) -> nn.Module:
-    """A copy for inference in which each `<name>_bn` is folded into the convolution `<name>` beside it.
+    """A copy for inference in which each `<name>_bn` is folded into the (transposed) convolution `<name>` beside it.
 
         W' = γ/√(var + ε) · W        b' = γ/√(var + ε) · (b - mean) + β
 
@@ -89,8 +89,9 @@ def folded(model: nn.Module) -> nn.Module:
                 name.endswith("_bn")
                 and isinstance(norm, _BatchNorm)
                 and norm.running_mean is not None
-                and isinstance(convolution, nn.Conv2d)
+                and isinstance(convolution, nn.Conv2d | nn.ConvTranspose2d)
             ):
-                setattr(parent, name.removesuffix("_bn"), fuse_conv_bn_eval(convolution, norm))
+                transposed = isinstance(convolution, nn.ConvTranspose2d)
+                setattr(parent, name.removesuffix("_bn"), fuse_conv_bn_eval(convolution, norm, transpose=transposed))
                 setattr(parent, name, nn.Identity())
     return copied

@@ -27,7 +27,8 @@ class PoolingOffsets(NamedTuple):
     """Where in each 2×2 window the maximum was.
 
     Attributes:
-        packed: (B, ⌈C/4⌉, ⌈H/2⌉, ⌈W/2⌉) uint8, four channels to a byte, in the memory format of the map.
+        packed: (B, ⌈C/4⌉, ⌈H/2⌉, ⌈W/2⌉) uint8, four channels to a byte, in the memory format of the map. In an
+            exported program, where bit operations are slow or missing, one: (B, C, ⌈H/2⌉, ⌈W/2⌉).
         num_channels: C.
         size: (H, W) of the map before pooling.
     """
@@ -141,8 +142,8 @@ class _Gather(Function):
 
 # The arithmetic, whole maps at a time, in the form that is fastest for the layout that comes: contiguous maps
 # are compared window by window and scattered by index; in channels-last, PyTorch's own pooling is fast and one
-# mask per corner beats the scatter. While compiling or exporting, `where` says the same in operators that fuse,
-# translate, and leave sizes open.
+# mask per corner beats the scatter. While compiling, `where` says the same in operators that fuse. An exported
+# program keeps the comparisons and the scatter, which leave sizes open and are what ONNX Runtime does fastest.
 
 
 def _pool(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -164,7 +165,7 @@ def _unpool(x: Tensor, packed: Tensor, size: tuple[int, int]) -> Tensor:
     """(B, C, ⌈H/2⌉, ⌈W/2⌉) → (B, C, H, W)."""
     H, W = size
     offsets = _unpacked(packed, x.shape[1])
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
         rows = torch.arange(H, device=x.device).unsqueeze(1)
         columns = torch.arange(W, device=x.device)
         window = (..., rows // 2, columns // 2)
@@ -232,7 +233,9 @@ def _windows(x: Tensor, fill: float) -> list[Tensor]:
 
 
 def _packed(offsets: Tensor) -> Tensor:
-    """(B, C, h, w) uint8 of 0…3 → (B, ⌈C/4⌉, h, w) uint8."""
+    """(B, C, h, w) uint8 of 0…3 → (B, ⌈C/4⌉, h, w) uint8; unchanged while exporting."""
+    if torch.compiler.is_exporting():
+        return offsets
     if offsets.shape[1] % 4:
         offsets = F.pad(offsets, (0, 0, 0, 0, 0, -offsets.shape[1] % 4))
     if _is_channels_last(offsets):
@@ -246,7 +249,9 @@ def _packed(offsets: Tensor) -> Tensor:
 
 
 def _unpacked(packed: Tensor, num_channels: int) -> Tensor:
-    """(B, ⌈C/4⌉, h, w) uint8 → (B, C, h, w) uint8 of 0…3."""
+    """(B, ⌈C/4⌉, h, w) uint8, or what export left as it was, → (B, C, h, w) uint8 of 0…3."""
+    if packed.shape[1] == num_channels:  # not packed, or one channel, whose byte is its offset
+        return packed
     if _is_channels_last(packed) and num_channels % 4 == 0:
         quads = packed.permute(0, 2, 3, 1).to(torch.int32)
         quads = (quads | quads << 12) & 0x000F000F

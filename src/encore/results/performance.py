@@ -17,7 +17,7 @@ from encore.base.progress import ProgressReporter
 from encore.base.runs import RunFolder
 from encore.base.runtime import Runtime, Scale
 from encore.results.environment import machine_in_words, package_versions, peak_memory_bytes
-from encore.results.record import ArmRecord, ClaimRecord, DataRecord, Picture, ResultRecord
+from encore.results.record import ArmRecord, ClaimRecord, DataRecord, Picture, ResultRecord, TableRecord
 
 
 class UsedData(Protocol):
@@ -87,6 +87,7 @@ class Performance:
     records: dict[str, ClaimRecord] = field(default_factory=dict)
     data: list[DataRecord] = field(default_factory=list)
     arms: list[ArmRecord] = field(default_factory=list)
+    tables: list[TableRecord] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
     _started: float = field(default_factory=time.monotonic)
 
@@ -137,6 +138,7 @@ class Performance:
             seconds=round(self.seconds_before + time.monotonic() - self._started, 1),
             peak_memory_bytes=peak_memory_bytes(),
             claims=[self.records[claim.id] for claim in self.claims if claim.id in self.records],
+            tables=self.tables,
             arms=self.arms,
             pictures=self.pictures,
             encore=encore.__version__,

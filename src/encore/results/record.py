@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from encore.base.cards import Card, Claim, Direction, PaperFigure
+from encore.base.cards import Card, Claim, Direction, PaperFigure, PaperTable
 from encore.base.errors import RunFolderError
 from encore.base.files import write_text
 from encore.results.verdict import Interval, comparative_verdict, paired_difference
@@ -73,6 +73,35 @@ class ClaimRecord(_Record):
     note: str
 
 
+class TableRow(_Record):
+    """One measured row of a paper's table.
+
+    Attributes:
+        name: the row, as the card's table calls it.
+        values: what was measured, by metric.
+        verdicts: for judged metrics, whether the row lies on the paper's side of the reference row: true, false,
+            or null where that is open. Rows that the paper has no figure for have none.
+    """
+
+    name: str
+    values: dict[str, Spread]
+    verdicts: dict[str, bool | None] = {}
+
+
+class TableRecord(_Record):
+    """A paper's table, measured again: the rows that could be had.
+
+    Attributes:
+        table: the paper's, from the card.
+        rows: in the card's order.
+        note: the setting, and what is missing.
+    """
+
+    table: PaperTable
+    rows: list[TableRow]
+    note: str = ""
+
+
 class DataRecord(_Record):
     """One data set as it was used."""
 
@@ -116,6 +145,7 @@ class ResultRecord(_Record):
     seconds: float
     peak_memory_bytes: int
     claims: list[ClaimRecord]
+    tables: list[TableRecord] = []
     arms: list[ArmRecord]
     pictures: list[Picture]
     encore: str
@@ -185,6 +215,57 @@ def comparative_record(
     return _claim_record(claim, rows, Spread.of(measured), holds, ". ".join(part for part in (why, note) if part))
 
 
+def table_record(
+    table: PaperTable,
+    measured: Mapping[str, Mapping[str, Sequence[float]]],
+    *,
+    undecided: bool = False,
+    note: str = "",
+) -> TableRecord:
+    """Set measured rows beside a paper's table and judge their order against the reference row.
+
+    A row's verdict on a metric asks one thing: does it lie on the same side of the reference row as in the
+    paper? Exact columns answer yes or no; the others by the rule of comparative claims.
+
+    Args:
+        table: from the card.
+        measured: values per seed by row and metric; what is missing was not measured.
+        undecided: whether there can be no verdict on trained columns (stand-in data).
+        note: the setting.
+    """
+    reference = measured.get(table.reference, {})
+    rows = []
+    for name in table.rows:
+        values = measured.get(name, {})
+        if not values:
+            continue
+        verdicts: dict[str, bool | None] = {}
+        for column in table.columns:
+            metric = column.metric
+            paper, beside = table.rows[name].get(metric), table.rows[table.reference].get(metric)
+            judged = column.judged and name != table.reference and metric in values and metric in reference
+            if not judged or paper is None or beside is None or paper == beside:
+                continue
+            direction: Direction = "higher" if paper > beside else "lower"
+            if column.exact:
+                difference = values[metric][0] - reference[metric][0]
+                verdicts[metric] = difference > 0 if direction == "higher" else difference < 0
+            elif not undecided:
+                verdicts[metric] = comparative_verdict(direction, values[metric], {"": reference[metric]})[0]
+            else:
+                verdicts[metric] = None
+        spreads = {
+            column.metric: Spread.of(values[column.metric]) for column in table.columns if column.metric in values
+        }
+        rows.append(TableRow(name=name, values=spreads, verdicts=verdicts))
+    return TableRecord(table=table, rows=rows, note=note)
+
+
+def unmeasured_record(claim: Claim, note: str) -> ClaimRecord:
+    """Record a claim that this scale cannot measure, with the reason."""
+    return _claim_record(claim, [], None, None, note)
+
+
 def exact_record(
     claim: Claim,
     measured: float,
@@ -201,7 +282,7 @@ def exact_record(
 
 
 def _claim_record(
-    claim: Claim, baselines: list[BaselineMeasurement], measured: Spread, holds: bool | None, note: str
+    claim: Claim, baselines: list[BaselineMeasurement], measured: Spread | None, holds: bool | None, note: str
 ) -> ClaimRecord:
     return ClaimRecord(
         id=claim.id,

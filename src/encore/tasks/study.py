@@ -29,21 +29,23 @@ class Arm:
         name: what tables call it.
         model: its registered name.
         arguments: of the model, beyond those that all arms share.
+        settings: other keys of the configuration in which the arm differs (`{"class_balancing": "none"}`).
     """
 
     name: str
     model: str
     arguments: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
 
     def configuration(self, shared: Configuration) -> Any:
-        """The shared configuration with this arm's model."""
+        """The shared configuration with this arm's model and settings."""
         arguments = {**getattr(shared, "model_arguments", {}), **self.arguments}
-        return shared.model_copy(update={"model": self.model, "model_arguments": arguments})
+        return shared.model_copy(update={**self.settings, "model": self.model, "model_arguments": arguments})
 
 
 @dataclass(frozen=True)
 class Study:
-    """Arms that differ in their model alone.
+    """Arms that differ in their model, or in what else their settings name, and in nothing more.
 
     Attributes:
         task: what they learn.

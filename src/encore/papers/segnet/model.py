@@ -11,7 +11,6 @@ leaves out, and SegNet-Basic's decoder has no ReLU.
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,10 +22,14 @@ from torch.utils._pytree import tree_leaves
 
 from encore.base.errors import InputError
 from encore.base.registry import register_model
+from encore.nn.memory import on_meta_device
 from encore.nn.model import EncoreModel, FeatureInfo, Preprocessing
 from encore.nn.pooling import PoolingOffsets, max_pool2d_with_offsets, max_unpool2d_from_offsets
 
 Stages = tuple[tuple[tuple[str, int], ...], ...]
+
+Visit = Callable[[Tensor, Tensor, Any], None]
+"""Is shown an encoder stage's map before pooling, the pooled map, and where the maxima were."""
 
 ENCODER: Stages = (
     (("conv1_1", 64), ("conv1_2", 64)),
@@ -65,19 +68,33 @@ class SegmentationHourglass(EncoreModel, ABC):
         in_channels: channels of the pictures.
         encoder: names and output channels of the encoder's convolutions, by stage.
         kernel_size: their odd side.
+        dropout: probability with which single values are zeroed in training, at `dropout_places`.
+        dropout_places: `pool3` drops behind the third pooling, `decoder3` behind the decoder stage that
+            returns to the third stage's size.
 
     Raises:
-        ValueError: a number is not positive, or the side even.
+        ValueError: a number is not positive, the side even, or the probability outside 0…1.
     """
 
     preprocessing = RAW_BGR
 
-    def __init__(self, num_classes: int, in_channels: int, encoder: Stages, kernel_size: int) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        encoder: Stages,
+        kernel_size: int,
+        dropout: float = 0.0,
+        dropout_places: Sequence[str] = (),
+    ) -> None:
         super().__init__()
         self.num_classes, self.in_channels, self.encoder = num_classes, in_channels, encoder
         check_positive(num_classes=num_classes, in_channels=in_channels, kernel_size=kernel_size)
         if kernel_size % 2 == 0:
             raise ValueError(f"kernel_size {kernel_size} is even, so that maps would change their size")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout {dropout} is no probability in 0…1, 1 left out")
+        self.dropout, self.dropout_places = nn.Dropout(dropout), tuple(dropout_places) if dropout > 0 else ()
         channels = in_channels
         for name, out_channels in (unit for stage in encoder for unit in stage):
             self.add_unit(name, channels, out_channels, kernel_size)
@@ -91,7 +108,7 @@ class SegmentationHourglass(EncoreModel, ABC):
     @property
     def beyond_features(self) -> list[str]:
         """The submodules that are not the encoder's."""
-        names = {name for stage in self.encoder for name, _ in stage}
+        names = {"dropout", *(name for stage in self.encoder for name, _ in stage)}
         return [name for name, _ in self.named_children() if name.removesuffix("_bn") not in names]
 
     def forward_features(self, x: Tensor) -> list[Tensor]:
@@ -100,16 +117,37 @@ class SegmentationHourglass(EncoreModel, ABC):
         self.encode_stages(x, lambda full, pooled, offsets: maps.append(pooled))
         return maps
 
-    def encode_stages(self, x: Tensor, visit: Callable[[Tensor, Tensor, PoolingOffsets], None]) -> Tensor:
-        """Run the encoder, showing `visit` each stage's map before pooling, the pooled map and the offsets."""
+    def encode_stages(self, x: Tensor, visit: Visit) -> Tensor:
+        """Run the encoder, showing `visit` each stage's map before pooling, the pooled map and its maxima's places."""
+        return self.run_stages(self.prepared(x), range(len(self.encoder)), visit)
+
+    def prepared(self, x: Tensor) -> Tensor:
+        """What the first convolution sees; refuses what is not (B, in_channels, H, W)."""
         self.check_input(x)
-        for stage in self.encoder:
-            for name, _ in stage:
+        return x
+
+    def run_stages(self, x: Tensor, stages: range, visit: Visit) -> Tensor:
+        """Some encoder stages, counted from 0: [dropout of the map that comes →] units → pooling."""
+        for index in stages:
+            x = self.drop(f"pool{index}", x)
+            for name, _ in self.encoder[index]:
                 x = self.apply_unit(name, x)
             full = x
-            x, offsets = max_pool2d_with_offsets(full)
-            visit(full, x, offsets)
+            x, places = self.pool(full, index)
+            visit(full, x, places)
         return x
+
+    def pool(self, x: Tensor, stage: int) -> tuple[Tensor, Any]:
+        """Halve a map, (B, C, H, W) → (B, C, ⌈H/2⌉, ⌈W/2⌉), and remember where the maxima were."""
+        return max_pool2d_with_offsets(x)
+
+    def unpool(self, x: Tensor, places: Any) -> Tensor:
+        """Put values back where their maxima were; the inverse of `pool`."""
+        return max_unpool2d_from_offsets(x, places)
+
+    def drop(self, place: str, x: Tensor) -> Tensor:
+        """Dropout, if `place` is among `dropout_places`."""
+        return self.dropout(x) if place in self.dropout_places else x
 
     @abstractmethod
     def encode(self, x: Tensor) -> tuple[Tensor, Any]:
@@ -143,9 +181,9 @@ class SegmentationHourglass(EncoreModel, ABC):
                 f"give batches of pictures with {self.in_channels} channels: model.preprocess(images)",
             )
 
-    def add_unit(self, name: str, in_channels: int, out_channels: int, kernel_size: int) -> None:
+    def add_unit(self, name: str, in_channels: int, out_channels: int, kernel_size: int, groups: int = 1) -> None:
         """Make the convolution `name` and its batch normalisation `name`_bn, initialised as in the prototxt."""
-        self.add_module(name, convolution(in_channels, out_channels, kernel_size))
+        self.add_module(name, convolution(in_channels, out_channels, kernel_size, groups))
         normalisation = nn.BatchNorm2d(out_channels)
         nn.init.constant_(normalisation.bias, 0.001)
         self.add_module(f"{name}_bn", normalisation)
@@ -153,7 +191,7 @@ class SegmentationHourglass(EncoreModel, ABC):
     def apply_unit(self, name: str, x: Tensor, *, relu: bool = True) -> Tensor:
         """Convolution → batch normalisation → ReLU; H and W stay."""
         x = self.get_submodule(f"{name}_bn")(self.get_submodule(name)(x))
-        return F.relu(x) if relu else x
+        return F.relu(x, inplace=True) if relu else x
 
 
 def check_positive(**numbers: int) -> None:
@@ -163,9 +201,15 @@ def check_positive(**numbers: int) -> None:
             raise ValueError(f"{name} {number} is not positive")
 
 
-def convolution(in_channels: int, out_channels: int, kernel_size: int) -> nn.Conv2d:
+def central_places(num_stages: int, depth: int) -> list[str]:
+    """Where dropout acts: at the `depth` innermost poolings and decoder stages (Bayesian SegNet's prototxts)."""
+    stages = range(num_stages - depth + 1, num_stages + 1)
+    return [f"{half}{stage}" for half in ("pool", "decoder") for stage in stages if stage > 0]
+
+
+def convolution(in_channels: int, out_channels: int, kernel_size: int, groups: int = 1) -> nn.Conv2d:
     """A size-preserving convolution with Caffe's `msra` initialisation: N(0, 2 / fan-in), zero bias."""
-    layer = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
+    layer = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, groups=groups)
     nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
     assert layer.bias is not None
     nn.init.zeros_(layer.bias)
@@ -198,6 +242,8 @@ class SegNet(SegmentationHourglass):
     Args:
         num_classes: K; 11 for CamVid.
         in_channels: channels of the pictures.
+        dropout: in training, behind the three deepest poolings and decoder stages; the benchmark of section 4
+            has 0.5 "at the end of deeper convolutional layers".
 
     Example:
         >>> model = SegNet(num_classes=11)
@@ -205,8 +251,8 @@ class SegNet(SegmentationHourglass):
         torch.Size([1, 11, 36, 48])
     """
 
-    def __init__(self, num_classes: int = 11, in_channels: int = 3) -> None:
-        super().__init__(num_classes, in_channels, ENCODER, kernel_size=3)
+    def __init__(self, num_classes: int = 11, in_channels: int = 3, dropout: float = 0.0) -> None:
+        super().__init__(num_classes, in_channels, ENCODER, 3, dropout, central_places(len(ENCODER), 3))
         channels = ENCODER[-1][-1][1]
         for name, out_channels in (unit for stage in DECODER for unit in stage):
             self.add_unit(name, channels, out_channels, kernel_size=3)
@@ -220,11 +266,12 @@ class SegNet(SegmentationHourglass):
 
     def decode(self, features: Tensor, kept: Sequence[PoolingOffsets]) -> Tensor:
         """(B, 512, ⌈H/32⌉, ⌈W/32⌉) and the offsets → logits (B, num_classes, H, W)."""
-        x = features
-        for stage, offsets in zip(DECODER, reversed(kept), strict=True):
-            x = max_unpool2d_from_offsets(x, offsets)
+        x = self.drop(f"pool{len(DECODER)}", features)
+        for index, (stage, offsets) in enumerate(zip(DECODER, reversed(kept), strict=True)):
+            x = self.unpool(x, offsets)
             for name, _ in stage:
                 x = self.apply_unit(name, x)
+            x = self.drop(f"decoder{len(DECODER) - index}", x)
         return self.conv1_1_D(x)
 
 
@@ -244,6 +291,7 @@ class BasicEncoder(SegmentationHourglass):
         depth: number of encoder stages.
         local_response_norm: whether the input is normalised across channels first, which the paper calls
             local contrast normalisation; the prototxts leave it optional, the paper's networks have it.
+        dropout: in training, behind the two deepest poolings and decoder stages.
     """
 
     def __init__(
@@ -254,10 +302,11 @@ class BasicEncoder(SegmentationHourglass):
         kernel_size: int = 7,
         depth: int = 4,
         local_response_norm: bool = True,
+        dropout: float = 0.0,
     ) -> None:
         check_positive(width=width, depth=depth)
         encoder = tuple(((f"conv{stage}", width),) for stage in range(1, depth + 1))
-        super().__init__(num_classes, in_channels, encoder, kernel_size)
+        super().__init__(num_classes, in_channels, encoder, kernel_size, dropout, central_places(depth, 2))
         self.width, self.kernel_size, self.depth = width, kernel_size, depth
         self.local_response_norm = local_response_norm
         self.add_decoder()
@@ -266,12 +315,10 @@ class BasicEncoder(SegmentationHourglass):
     def add_decoder(self) -> None:
         """Make the decoder's layers, once the encoder's are there."""
 
-    def encode_stages(self, x: Tensor, visit: Callable[[Tensor, Tensor, PoolingOffsets], None]) -> Tensor:
-        """As above, behind the normalisation of the input."""
+    def prepared(self, x: Tensor) -> Tensor:
+        """The picture, normalised across channels."""
         self.check_input(x)
-        if self.local_response_norm:
-            x = F.local_response_norm(x, size=5, alpha=1e-4, beta=0.75)
-        return super().encode_stages(x, visit)
+        return F.local_response_norm(x, size=5, alpha=1e-4, beta=0.75) if self.local_response_norm else x
 
 
 @register_model("segnet_basic")
@@ -297,10 +344,15 @@ class SegNetBasic(BasicEncoder):
     Args: see `BasicEncoder`.
     """
 
+    @property
+    def decoder_groups(self) -> int:
+        """Groups of the decoder's convolutions."""
+        return 1
+
     def add_decoder(self) -> None:
         """Make the decoder's layers, deepest stage first."""
         for stage in range(self.depth, 0, -1):
-            self.add_unit(f"conv_decode{stage}", self.width, self.width, self.kernel_size)
+            self.add_unit(f"conv_decode{stage}", self.width, self.width, self.kernel_size, groups=self.decoder_groups)
         self.conv_classifier = convolution(self.width, self.num_classes, kernel_size=1)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Any]:
@@ -310,10 +362,10 @@ class SegNetBasic(BasicEncoder):
 
     def decode(self, features: Tensor, kept: Any) -> Tensor:
         """The deepest map and the offsets → logits (B, num_classes, H, W)."""
-        x = features
+        x = self.drop(f"pool{self.depth}", features)
         for stage, offsets in zip(range(self.depth, 0, -1), reversed(kept), strict=True):
-            x = max_unpool2d_from_offsets(x, offsets)
-            x = self.apply_unit(f"conv_decode{stage}", x, relu=False)
+            x = self.apply_unit(f"conv_decode{stage}", self.unpool(x, offsets), relu=False)
+            x = self.drop(f"decoder{stage}", x)
         return self.conv_classifier(x)
 
 
@@ -334,8 +386,7 @@ def stored_bytes(model: SegmentationHourglass, height: int, width: int) -> int:
 
 def kept_for_decoder(model: SegmentationHourglass, height: int, width: int) -> Any:
     """What `model.encode` keeps of one picture for `model.decode`, as tensors without storage (meta device)."""
-    own = model.state_dict(keep_vars=True).values()
-    skeleton = copy.deepcopy(model, {id(tensor): tensor.detach().to("meta") for tensor in own}).eval()
+    skeleton = on_meta_device(model)
     dtype = next(model.parameters()).dtype
     with torch.no_grad():
         return skeleton.encode(torch.empty(1, model.in_channels, height, width, dtype=dtype, device="meta"))[1]

@@ -99,7 +99,24 @@ def sample_sheet(
         names, colours: of all classes.
         cell_width: pixels; narrow pictures are enlarged without smoothing.
     """
-    height, width = rows[0][0].shape[-2:]
+    pictures = [
+        [
+            Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy())),
+            *(Image.fromarray(colour_mask(mask, colours)) for mask in masks),
+        ]
+        for image, masks in rows
+    ]
+    sheet = picture_sheet(pictures, headings, cell_width)
+    shown = present_classes([mask for _, masks in rows for mask in masks], len(names))
+    return with_legend(sheet, [names[index] for index in shown], [colours[index] for index in shown])
+
+
+def picture_sheet(rows: Sequence[Sequence[Image.Image]], headings: Sequence[str], cell_width: int = 260) -> Image.Image:
+    """Pictures in rows under headings, all as wide as `cell_width` and as high as the first.
+
+    The first column, a photograph, is resized smoothly; the others, maps, by repeating pixels.
+    """
+    width, height = rows[0][0].size
     cell = (cell_width, max(round(cell_width * height / width), 1))
     title, gap = 24, 6
     font = ImageFont.load_default(15)
@@ -109,12 +126,9 @@ def sample_sheet(
     for column, heading in enumerate(headings):
         left = gap + column * (cell_width + gap)
         draw.text((left + cell_width / 2, title / 2 + 2), heading, fill=(30, 30, 30), font=font, anchor="mm")
-    for row, (image, masks) in enumerate(rows):
+    for row, pictures in enumerate(rows):
         top = title + gap + row * (cell[1] + gap)
-        photo = Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
-        sheet.paste(photo.resize(cell, Image.Resampling.BICUBIC), (gap, top))
-        for column, mask in enumerate(masks, start=1):
-            coloured = Image.fromarray(colour_mask(mask, colours)).resize(cell, Image.Resampling.NEAREST)
-            sheet.paste(coloured, (gap + column * (cell_width + gap), top))
-    shown = present_classes([mask for _, masks in rows for mask in masks], len(names))
-    return with_legend(sheet, [names[index] for index in shown], [colours[index] for index in shown])
+        for column, picture in enumerate(pictures):
+            smoothly = Image.Resampling.BICUBIC if column == 0 else Image.Resampling.NEAREST
+            sheet.paste(picture.resize(cell, smoothly), (gap + column * (cell_width + gap), top))
+    return sheet

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from encore.base.errors import DataError
@@ -15,6 +16,7 @@ from encore.base.files import write_text
 from encore.base.progress import ProgressReporter
 from encore.data.images import find_images, read_image
 from encore.nn.model import EncoreModel
+from encore.nn.monte_carlo import StochasticModel
 from encore.tasks.segmentation.module import predicted_mask
 from encore.tasks.segmentation.pictures import (
     class_colours,
@@ -24,9 +26,11 @@ from encore.tasks.segmentation.pictures import (
     save_picture,
     with_legend,
 )
+from encore.tasks.segmentation.uncertainty import posterior_at, uncertainty_picture
 
 MASK_SUFFIX = ".png"
 OVERLAY_SUFFIX = "_overlay.png"
+UNCERTAINTY_SUFFIX = "_uncertainty.png"
 
 
 def input_files(inputs: Sequence[Path]) -> list[Path]:
@@ -58,7 +62,9 @@ def unique_stems(files: Sequence[Path]) -> list[str]:
     taken: set[str] = set()
     for file in files:
         stem, number = file.stem, 1
-        while taken & (names := {f"{stem}{suffix}".casefold() for suffix in (MASK_SUFFIX, OVERLAY_SUFFIX)}):
+        while taken & (
+            names := {f"{stem}{suffix}".casefold() for suffix in (MASK_SUFFIX, OVERLAY_SUFFIX, UNCERTAINTY_SUFFIX)}
+        ):
             number += 1
             stem = f"{file.stem}_{number}"
         taken |= names
@@ -83,13 +89,15 @@ def predict_files(
     """Segment pictures of any size.
 
     For each it writes `<stem>.png`, the class index of every pixel at the picture's own size, and
-    `<stem>_overlay.png`, the picture under its coloured mask with a legend; at the end `predictions.jsonl`.
+    `<stem>_overlay.png`, the picture under its coloured mask with a legend; a model that answers with samples
+    also leaves `<stem>_uncertainty.png`, bright where they differ; at the end `predictions.jsonl`.
     All pictures are read once before the first is segmented, so that a damaged one is named before
     anything is written.
 
     Returns:
         The rows of `predictions.jsonl`: `input`, `mask`, `overlay`, `height`, `width`, and `classes`, the
-        share of pixels of every class that occurs.
+        share of pixels of every class that occurs; of samples also `uncertainty`, the picture, and
+        `mean_uncertainty`, the class-averaged variance over all pixels.
 
     Raises:
         DataError: an input is missing or damaged.
@@ -101,22 +109,28 @@ def predict_files(
     rows: list[dict[str, Any]] = []
     for step, (file, stem) in enumerate(zip(files, unique_stems(files), strict=True), start=1):
         image = read_image(file)
-        mask = predicted_mask(model, image)
+        answer = None
+        if isinstance(model, StochasticModel):
+            answer = posterior_at(model, image.unsqueeze(0), tuple(image.shape[-2:]))
+        mask = predicted_mask(model, image) if answer is None else answer.mean.argmax(1)[0].to(torch.uint8).cpu()
         shown = present_classes([mask], len(names))
         save_index_mask(mask, folder / f"{stem}{MASK_SUFFIX}")
         picture = overlay(image, mask, colours)
         legend = [names[index] for index in shown], [colours[index] for index in shown]
         save_picture(with_legend(picture, *legend), folder / f"{stem}{OVERLAY_SUFFIX}")
-        rows.append(
-            {
-                "input": str(file),
-                "mask": f"{stem}{MASK_SUFFIX}",
-                "overlay": f"{stem}{OVERLAY_SUFFIX}",
-                "height": mask.shape[0],
-                "width": mask.shape[1],
-                "classes": {names[index]: share for index, share in shares(mask, shown).items()},
-            }
-        )
+        row: dict[str, Any] = {
+            "input": str(file),
+            "mask": f"{stem}{MASK_SUFFIX}",
+            "overlay": f"{stem}{OVERLAY_SUFFIX}",
+            "height": mask.shape[0],
+            "width": mask.shape[1],
+            "classes": {names[index]: share for index, share in shares(mask, shown).items()},
+        }
+        if answer is not None:
+            uncertainty = answer.uncertainty[0].cpu()
+            save_picture(uncertainty_picture(uncertainty), folder / f"{stem}{UNCERTAINTY_SUFFIX}")
+            row |= {"uncertainty": f"{stem}{UNCERTAINTY_SUFFIX}", "mean_uncertainty": float(uncertainty.mean())}
+        rows.append(row)
         progress.update("predicting", step, len(files))
     write_text(folder / "predictions.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     return rows

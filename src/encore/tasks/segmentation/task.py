@@ -23,9 +23,10 @@ from encore.tasks.base import FitConfiguration, Metrics, Task
 from encore.tasks.segmentation.balancing import median_frequency_weights
 from encore.tasks.segmentation.losses import SegmentationLoss
 from encore.tasks.segmentation.metrics import SegmentationMetrics
-from encore.tasks.segmentation.module import SegmentationModule, logits_at, predicted_mask
+from encore.tasks.segmentation.module import SegmentationModule, predicted_mask
 from encore.tasks.segmentation.pictures import class_colours, sample_sheet, save_picture
 from encore.tasks.segmentation.prediction import predict_files
+from encore.tasks.segmentation.uncertainty import scores_at
 from encore.training.loading import plain_loader
 from encore.training.trainer import device_of
 
@@ -142,7 +143,7 @@ class SegmentationTask(Task):
         total = len(dataset)
         step = 0
         for images, masks in same_sized_batches(dataset, batch_size=8):
-            labels = logits_at(model, images, tuple(masks.shape[-2:])).argmax(1)
+            labels = scores_at(model, images, tuple(masks.shape[-2:])).argmax(1)
             metrics.update(labels, masks.to(model.device).long())
             step += len(images)
             progress.update(stage, step, total)

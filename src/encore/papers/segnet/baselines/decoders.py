@@ -3,16 +3,20 @@
 | model | decoder | kept for it | parameters here | Table 1 |
 |---|---|---|---|---|
 | `segnet_basic_bilinear` | 1×1 classifier, fixed bilinear upsampling | nothing | 613,003 | 0.625 M |
-| `fcn_basic_no_addition` | 1×1 reduction to K, learned upsampling | nothing | 643,979 | 0.65 M |
 | `segnet_basic_encoder_addition` | SegNet-Basic's, adding encoder maps | offsets and maps | 1,416,587 | 1.425 M |
+| `segnet_basic_single_channel_decoder` | SegNet-Basic's, depthwise | offsets | 626,315 | 0.625 M |
+| `fcn_basic` | learned upsampling of K maps, adding encoder maps reduced to K | K maps | 646,839 | 0.65 M |
+| `fcn_basic_no_addition` | learned upsampling of K maps | nothing | 643,979 | 0.65 M |
+| `fcn_basic_no_dim_reduction` | learned upsampling of 64 maps, adding encoder maps | 64 maps | 1,661,579 | 1.625 M |
+| `fcn_basic_no_addition_no_dim_reduction` | learned upsampling of 64 maps | nothing | 1,661,579 | 1.625 M |
 
-The paper's counts lie 0.6 to 2 % above what its description and the prototxts add up to.
+The paper's counts lie within 2.3 % of what its description and the prototxts add up to.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from encore.base.registry import register_model
-from encore.nn.pooling import PoolingOffsets, max_unpool2d_from_offsets
+from encore.nn.pooling import PoolingOffsets
 from encore.papers.segnet.model import (
     BasicEncoder,
     SegmentationHourglass,
@@ -56,51 +60,132 @@ class SegNetBasicBilinear(BasicEncoder):
         return F.interpolate(self.conv_classifier(features), kept, mode="bilinear", align_corners=False)
 
 
-@register_model("fcn_basic_no_addition")
-class FCNBasicNoAddition(BasicEncoder):
-    """FCN-Basic-NoAddition: learned upsampling that knows nothing of the encoder.
+class FCNBasicDecoder(BasicEncoder):
+    """The FCN decoders of the study: learned upsampling, with or without the encoder's maps.
 
     ```text
-    (B, 3, H, W) → encoder → (B, 64, ⌈H/16⌉, ⌈W/16⌉) → conv_classifier 1×1 → (B, K, ⌈H/16⌉, ⌈W/16⌉)
-                 → [deconv 8×8 stride 2 → crop to the encoder's size] × depth → logits (B, K, H, W)
+    with dimension reduction                             without
+    (B, 64, ⌈H/16⌉, ⌈W/16⌉) → conv_classifier 1×1 → K    (B, 64, ⌈H/16⌉, ⌈W/16⌉)
+      → [deconv 8×8 stride 2 on K channels → crop          → [deconv 8×8 stride 2 on 64 channels → crop
+         (→ + conv_reduce_i 1×1 of the encoder map)]         (→ + encoder map)] × depth
+         × depth → logits (B, K, H, W)                     → conv_classifier 1×1 → logits (B, K, H, W)
     ```
 
     The transposed convolutions are trainable, without bias, and begin as exact bilinear upsampling by 2: its
     4×4 kernel lies in the middle of the 8×8 one, zeros around it. (Caffe's `bilinear` filler spreads a tent
-    for a factor of 4 over 8×8, which at stride 2 multiplies by 4 in every stage.) Nothing follows the last
-    one: in FCN no convolution comes after the upsampling.
+    for a factor of 4 over 8×8, which at stride 2 multiplies by 4 in every stage.) No convolution follows an
+    addition, as in FCN; without reduction the classifier comes last.
+
+    The map added after stage i is the encoder's own of that stage, before pooling: Table 1's storage column,
+    11 and 64 where two bits per window are 1, counts these. Reduced maps are reduced when they are made, so
+    that K channels are kept.
 
     Args: see `BasicEncoder`.
     """
 
+    adds_encoder_maps: ClassVar[bool]
+    reduces_dimensions: ClassVar[bool]
+
     def add_decoder(self) -> None:
-        """Make the classifier, then the upsampling layers, deepest first."""
+        """Make classifier, reductions and upsampling layers, deepest first."""
+        channels = self.num_classes if self.reduces_dimensions else self.width
         self.conv_classifier = convolution(self.width, self.num_classes, kernel_size=1)
         for stage in range(self.depth, 0, -1):
-            self.add_module(f"deconv{stage}", bilinear_upsampling(self.num_classes))
+            if self.adds_encoder_maps and self.reduces_dimensions:
+                self.add_module(f"conv_reduce{stage}", convolution(self.width, channels, kernel_size=1))
+            self.add_module(f"deconv{stage}", bilinear_upsampling(channels))
 
-    def encode(self, x: Tensor) -> tuple[Tensor, list[tuple[int, int]]]:
-        """(B, in_channels, H, W) → (B, width, ⌈H/2^depth⌉, ⌈W/2^depth⌉) and every stage's (H, W)."""
-        sizes: list[tuple[int, int]] = []
-        return self.encode_stages(x, lambda full, pooled, offsets: sizes.append(offsets.size)), sizes
+    def encode(self, x: Tensor) -> tuple[Tensor, list[Any]]:
+        """(B, in_channels, H, W) → (B, width, ⌈H/2^depth⌉, ⌈W/2^depth⌉), and of every stage its map or its (H, W)."""
+        kept: list[Any] = []
+        return self.encode_stages(x, lambda full, pooled, offsets: kept.append(self._kept(full, len(kept) + 1))), kept
 
-    def decode(self, features: Tensor, kept: Sequence[tuple[int, int]]) -> Tensor:
-        """The deepest map and the sizes → logits (B, num_classes, H, W)."""
-        x = self.conv_classifier(features)
-        for stage, (H, W) in zip(range(self.depth, 0, -1), reversed(kept), strict=True):
+    def _kept(self, full: Tensor, stage: int) -> Tensor | tuple[int, int]:
+        if not self.adds_encoder_maps:
+            return full.shape[2], full.shape[3]
+        reduced: Tensor = self.get_submodule(f"conv_reduce{stage}")(full) if self.reduces_dimensions else full
+        return reduced
+
+    def decode(self, features: Tensor, kept: Sequence[Any]) -> Tensor:
+        """The deepest map and what was kept → logits (B, num_classes, H, W)."""
+        x = self.conv_classifier(features) if self.reduces_dimensions else features
+        for stage, one in zip(range(self.depth, 0, -1), reversed(kept), strict=True):
+            H, W = one.shape[2:] if isinstance(one, Tensor) else one
             x = self.get_submodule(f"deconv{stage}")(x)[..., :H, :W]
-        return x
+            if isinstance(one, Tensor):
+                x = x + one
+        return x if self.reduces_dimensions else self.conv_classifier(x)
+
+
+@register_model("fcn_basic")
+class FCNBasic(FCNBasicDecoder):
+    """FCN-Basic: learned upsampling of K score maps, to which the encoder's maps, reduced to K, are added.
+
+    Args: see `BasicEncoder`; the decoder is that of `FCNBasicDecoder`.
+    """
+
+    adds_encoder_maps = True
+    reduces_dimensions = True
+
+
+@register_model("fcn_basic_no_addition")
+class FCNBasicNoAddition(FCNBasicDecoder):
+    """FCN-Basic-NoAddition: learned upsampling that knows nothing of the encoder.
+
+    Args: see `BasicEncoder`; the decoder is that of `FCNBasicDecoder`.
+    """
+
+    adds_encoder_maps = False
+    reduces_dimensions = True
+
+
+@register_model("fcn_basic_no_dim_reduction")
+class FCNBasicNoDimReduction(FCNBasicDecoder):
+    """FCN-Basic-NoDimReduction: learned upsampling of all 64 channels, with the encoder's maps as they are.
+
+    Args: see `BasicEncoder`; the decoder is that of `FCNBasicDecoder`.
+    """
+
+    adds_encoder_maps = True
+    reduces_dimensions = False
+
+
+@register_model("fcn_basic_no_addition_no_dim_reduction")
+class FCNBasicNoAdditionNoDimReduction(FCNBasicDecoder):
+    """FCN-Basic-NoAddition-NoDimReduction: learned upsampling of all 64 channels, without the encoder's maps.
+
+    Args: see `BasicEncoder`; the decoder is that of `FCNBasicDecoder`.
+    """
+
+    adds_encoder_maps = False
+    reduces_dimensions = False
 
 
 def bilinear_upsampling(num_channels: int) -> nn.ConvTranspose2d:
     """A trainable 8×8 transposed convolution, (B, C, H, W) → (B, C, 2H, 2W), that begins as bilinear."""
     layer = nn.ConvTranspose2d(num_channels, num_channels, 8, stride=2, padding=3, bias=False)
-    tent = torch.tensor([0.0, 0.0, 0.25, 0.75, 0.75, 0.25, 0.0, 0.0])
-    channels = torch.arange(num_channels)
-    with torch.no_grad():
-        layer.weight.zero_()
-        layer.weight[channels, channels] = torch.outer(tent, tent)
+    layer.weight.data.copy_(F.pad(bilinear_kernel(num_channels, 2), (2, 2, 2, 2)))
     return layer
+
+
+def bilinear_kernel(num_channels: int, factor: int) -> Tensor:
+    """(C, C, 2·factor, 2·factor): enlarges each channel by `factor`, as `F.interpolate` does away from the border."""
+    rise = (torch.arange(factor) + 0.5) / factor
+    tent = torch.cat((rise, rise.flip(0)))
+    return torch.einsum("ij,h,w->ijhw", torch.eye(num_channels), tent, tent)
+
+
+@register_model("segnet_basic_single_channel_decoder")
+class SegNetBasicSingleChannelDecoder(SegNetBasic):
+    """SegNet-Basic-SingleChannelDecoder: each decoder filter sees one channel (a depthwise convolution).
+
+    Args: see `BasicEncoder`.
+    """
+
+    @property
+    def decoder_groups(self) -> int:
+        """One group for each channel."""
+        return self.width
 
 
 @register_model("segnet_basic_encoder_addition")
@@ -146,7 +231,7 @@ class SegNetBasicEncoderAddition(SegNetBasic):
         """The deepest map, the offsets and the maps → logits (B, num_classes, H, W)."""
         x = features
         for stage, (offsets, encoder_map) in zip(range(self.depth, 0, -1), reversed(kept), strict=True):
-            x = self.apply_unit(f"conv_decode{stage}", max_unpool2d_from_offsets(x, offsets), relu=False)
+            x = self.apply_unit(f"conv_decode{stage}", self.unpool(x, offsets), relu=False)
             if encoder_map is not None:
                 x = x + encoder_map
         return self.conv_classifier(x)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from encore.nn.creation import create_model
 from encore.nn.model import num_parameters
-from encore.papers.segnet.baselines import (
+from encore.papers.segnet.baselines.decoders import (
     FCNBasicNoAddition,
     SegNetBasicBilinear,
     SegNetBasicEncoderAddition,
