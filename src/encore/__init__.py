@@ -17,6 +17,7 @@ _HOME = {
     "compare": "encore.verbs.compare",
     "create_model": "encore.nn.creation",
     "evaluate": "encore.verbs.apply",
+    "export": "encore.verbs.export",
     "fit": "encore.verbs.fit",
     "from_official": "encore.nn.creation",
     "list_models": "encore.base.registry",
@@ -35,6 +36,7 @@ if TYPE_CHECKING:  # the same names, for type checkers
     from encore.nn.creation import create_model, from_official, load
     from encore.verbs.apply import evaluate, predict
     from encore.verbs.compare import compare
+    from encore.verbs.export import export
     from encore.verbs.fit import fit
     from encore.verbs.run import run
 

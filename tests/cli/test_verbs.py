@@ -30,7 +30,10 @@ def test_run_json_is_one_object_that_follows_the_schema_and_equals_result_json(e
     jsonschema.validate(record, json_schema())
     assert record == json.loads((tmp_path / "run" / "result.json").read_text())
     claims = {claim["id"]: claim for claim in record["claims"]}
-    assert set(claims) == {"boundary_f1", "mean_iou", "decoder_storage", "model_size"}
+    assert {"boundary_f1", "mean_iou", "decoder_storage", "model_size", "calibration"} <= set(claims)
+    assert claims["benchmark_mean_iou"]["measured"] is None
+    assert "not trained at this scale" in claims["benchmark_mean_iou"]["note"].lower()
+    assert [table["table"]["where"] for table in record["tables"]] == ["Table 1", "Table 1", "Table 3", "Table 6"]
     assert claims["boundary_f1"]["holds"] is None
     assert "stands in for camvid" in claims["boundary_f1"]["note"]
     assert claims["boundary_f1"]["measured"]["n"] == 2
@@ -45,6 +48,21 @@ def test_run_json_is_one_object_that_follows_the_schema_and_equals_result_json(e
     assert model(model.preprocess(torch.zeros(1, 3, 10, 10, dtype=torch.uint8))).shape[1] == 11
     again = encore("run", "segnet", "--json", "--seeds", 2, "--out", tmp_path / "run", "--resume", *QUICK)
     assert json.loads(again.out) == record
+
+
+def test_export_writes_a_file_that_says_what_goes_in(encore, tmp_path: Path, trained: Path):
+    answer = encore("export", trained, "--format", "onnx", "-o", tmp_path / "model.onnx", "--json")
+    assert answer.code == 0, answer.err
+    said = json.loads(answer.out)
+    assert said["inputs"][0]["shape"] == ["batch", 3, "height", "width"]
+    assert said["max_difference"] < 1e-4
+    assert Path(said["file"]).stat().st_size > 1000
+    answer = encore("export", trained, "--format", "safetensors", "-o", tmp_path / "model.safetensors")
+    assert "model.safetensors" in answer.out
+    answer = encore("export", trained, "--format", "onnx", "-o", tmp_path / "model.pth")
+    assert answer.code == 2
+    assert "does not end in .onnx" in answer.err
+    assert not (tmp_path / "model.pth").exists()
 
 
 def test_a_finished_run_is_a_run_for_predict_and_evaluate(encore, tmp_path: Path, streets_folder: Path):

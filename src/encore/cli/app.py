@@ -16,6 +16,7 @@ from encore.cli.options import (
     DeviceName,
     DeviceOption,
     Devices,
+    FormatName,
     Json,
     Out,
     Precision,
@@ -196,6 +197,20 @@ def evaluate_command(
         from encore.cli.printing import print_metrics
 
         print_metrics(metrics)
+
+
+@app.command("export")
+def export_command(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A folder with a trained model.")],
+    format: Annotated[FormatName, typer.Option("--format", help="What to write.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The file: .onnx, .pt2 or .safetensors.")],
+    json: Json = False,
+) -> None:
+    """Write a trained model for other runtimes, compared with the model."""
+    from encore.cli.printing import print_exported
+    from encore.verbs.export import export
+
+    print_exported(export(run, format.value, out), as_json=json)
 
 
 @app.command("compare")

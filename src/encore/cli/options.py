@@ -31,6 +31,14 @@ class ScaleName(StrEnum):
     paper = "paper"
 
 
+class FormatName(StrEnum):
+    """What `encore export` writes."""
+
+    onnx = "onnx"
+    torch_export = "torch-export"
+    safetensors = "safetensors"
+
+
 class DeviceName(StrEnum):
     """Where to compute."""
 

@@ -10,6 +10,7 @@ from rich import box
 from rich.table import Table
 
 from encore.cli.options import print_json, stdout
+from encore.nn.export import Exported
 from encore.results.performance import Plan
 from encore.results.report import REPORT
 from encore.results.table import figure, print_claims, verdict
@@ -74,6 +75,23 @@ def print_comparison(comparison: dict[str, Any], *, as_json: bool) -> None:
         cells = [verdict(one["verdicts"][claim]) if claim in one["verdicts"] else "–" for one in comparison["runs"]]
         table.add_row(f"{claim}: verdict", *cells)
     stdout().print(table)
+
+
+def print_exported(exported: Exported, *, as_json: bool) -> None:
+    """The file, what goes in and comes out, and how far it is from the model."""
+    if as_json:
+        print_json({**asdict(exported), "file": str(exported.file)})
+        return
+    console = stdout()
+    for what, ports in (("input", exported.inputs), ("output", exported.outputs)):
+        for port in ports:
+            shape = ", ".join(str(length) for length in port.shape)
+            console.print(f"{what:<7} {port.name}: {port.dtype} ({shape})", highlight=False)
+    if exported.note:
+        console.print(f"note    {exported.note}", highlight=False)
+    size = exported.file.stat().st_size / 1e6
+    console.print(f"differs from the model by {exported.max_difference:.1e} of the largest output", highlight=False)
+    console.print(f"{exported.format}, {size:.1f} MB: {exported.file}", soft_wrap=True, highlight=False)
 
 
 def _interval(value: Mapping[str, Any] | None, unit: str) -> str:

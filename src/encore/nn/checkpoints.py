@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import struct
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from encore.base.errors import CheckpointError
+from encore.nn.caffe import SUFFIX, read_caffemodel
 
 _WRAPPERS = ("state_dict", "model", "module", "model_state_dict", "net")
 _PREFIXES = ("module.", "_orig_mod.")
@@ -38,16 +39,18 @@ _DAMAGED = (
 def read_state_dict(path: Path | str) -> dict[str, Tensor]:
     """Read the tensors of a checkpoint by name.
 
-    Takes safetensors files, and PyTorch files through `torch.load(weights_only=True)`: a pickle that holds
-    anything but tensors and plain containers is refused, never executed. Wrappers are taken off: see
-    `unwrapped`.
+    Takes safetensors files, Caffe's `.caffemodel` files (`read_caffemodel`), and PyTorch files through
+    `torch.load(weights_only=True)`: a pickle that holds anything but tensors and plain containers is refused,
+    never executed. Wrappers are taken off: see `unwrapped`.
 
     Raises:
         CheckpointError: the file is absent, truncated, not a checkpoint, or would need unpickling.
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"{path} is no checkpoint file", "name a .safetensors or .pth file")
+        raise CheckpointError(f"{path} is no checkpoint file", "name a .safetensors, .pth or .caffemodel file")
+    if path.suffix == SUFFIX:
+        return read_caffemodel(path)
     if path.suffix == ".safetensors":
         try:
             return unwrapped(load_file(path), str(path))
@@ -110,8 +113,14 @@ def unwrapped(content: Any, where: str) -> dict[str, Tensor]:
     return tensors
 
 
-def load_state(model: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
+def load_state(model: nn.Module, state: Mapping[str, Tensor], where: str, *, may_miss: Collection[str] = ()) -> None:
     """Load `state` into `model`, every tensor of it, or say in one line what does not fit.
+
+    Args:
+        model: is filled.
+        state: its tensors by name.
+        where: their file, for the error.
+        may_miss: submodules that keep what they have where `state` says nothing of them.
 
     Raises:
         CheckpointError: tensors are missing, left over, of another shape, or not finite.
@@ -123,6 +132,7 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], where: str) -> Non
         if name in state and state[name].shape != own[name].shape
     ]
     missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
+    missing = [name for name in missing if name.partition(".")[0] not in may_miss]
     left_over = [name for name in state if name not in own]
     not_finite = [name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
     if wrong_shape or missing or left_over or not_finite:

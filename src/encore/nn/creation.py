@@ -126,6 +126,8 @@ def _description_beside(weights: str | Path | Mapping[str, Tensor] | None, name:
 def load_weights(model: nn.Module, weights: str | Path | Mapping[str, Tensor]) -> None:
     """Load a checkpoint into `model`, mapping the official layout onto ours where it is one.
 
+    Weights that the paper's room knows as those of an encoder alone fill the encoder; the rest stays as it is.
+
     Raises:
         CheckpointError: it fits neither layout.
     """
@@ -136,8 +138,21 @@ def load_weights(model: nn.Module, weights: str | Path | Mapping[str, Tensor]) -
         if registry.has_part(slug, "weights"):
             mapping = registry.room(slug, "weights")
             if mapping.recognises(state):
-                state = mapping.convert(state)
+                _load_official(model, mapping, state, where)
+                return
     load_state(model, state, where)
+
+
+def _load_official(model: Any, mapping: Any, state: Mapping[str, Tensor], where: str) -> None:
+    """Load recognised tensors, and let the room's optional `describe` say what the model takes and answers."""
+    may_miss = model.beyond_features if _is_encoder(mapping, state) else ()
+    load_state(model, mapping.convert(state), where, may_miss=may_miss)
+    if hasattr(mapping, "describe"):
+        mapping.describe(model, state)
+
+
+def _is_encoder(mapping: Any, state: Mapping[str, Tensor]) -> bool:
+    return hasattr(mapping, "is_encoder") and mapping.is_encoder(state)
 
 
 def _state_of(weights: str | Path | Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], str]:
@@ -178,7 +193,7 @@ def from_official(slug: str, weights: str | Path | Mapping[str, Tensor], **overr
         )
     name, configuration = mapping.configuration(state)
     model = create_model(name, **{**configuration, **overrides})
-    load_state(model, mapping.convert(state), where)
+    _load_official(model, mapping, state, where)
     model.eval()
     return model
 

@@ -11,7 +11,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from encore.base.files import write_text
-from encore.results import table
+from encore.results import comparison, table
 from encore.results.plots import learning_curves, seed_values
 from encore.results.record import ResultRecord
 
@@ -37,6 +37,9 @@ def render_report(record: ResultRecord, folder: Path) -> str:
         spread=table.spread,
         figure=table.figure,
         verdict=table.verdict,
+        headings=comparison.headings,
+        compared_rows=comparison.compared_rows,
+        legend=comparison.LEGEND,
     )
     template = resources.files("encore.results").joinpath("templates/report.html.j2").read_text(encoding="utf-8")
     curves, values = learning_curves(record.arms), seed_values(record.claims)

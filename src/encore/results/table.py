@@ -73,9 +73,22 @@ def print_claims(record: ResultRecord, console: Console) -> None:
             f"[{styles[claim.holds]}]{verdict(claim.holds)}[/]",
         )
     console.print(table)
-    for claim in record.claims:
+    for note, ids in notes(record.claims).items():
+        console.print(f"[bold]{', '.join(ids)}[/bold]: {note}", highlight=False, soft_wrap=True)
+
+
+def notes(claims: Sequence[ClaimRecord]) -> dict[str, list[str]]:
+    """The claims' notes, each once, with the ids of the claims that have it."""
+    found: dict[str, list[str]] = {}
+    for claim in claims:
         if claim.note:
-            console.print(f"[bold]{claim.id}[/bold]: {claim.note}", highlight=False, soft_wrap=True)
+            found.setdefault(claim.note, []).append(claim.id)
+    return found
+
+
+def escaped(text: str) -> str:
+    """`text` for a cell of a Markdown table."""
+    return text.replace("|", "\\|").replace("\n", "<br>")
 
 
 def print_card_claims(claims: Sequence[Claim], record: ResultRecord | None, console: Console) -> None:
@@ -107,9 +120,9 @@ def markdown_table(records: Sequence[ResultRecord]) -> str:
                 record.paper,
                 f"`{claim.id}`: {claim.text}",
                 paper_says(claim.paper, claim.unit),
-                baselines_here(claim).replace("\n", "<br>"),
+                baselines_here(claim),
                 spread(claim.measured, claim.unit),
                 f"**{verdict(claim.holds)}**",
             ]
-            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+            lines.append("| " + " | ".join(escaped(cell) for cell in cells) + " |")
     return "\n".join(lines) + "\n"

@@ -21,12 +21,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from encore.base.configuration import Configuration
-from encore.base.errors import UnknownNameError
+from encore.base.errors import InputError, UnknownNameError
 from encore.base.progress import ProgressReporter
 from encore.base.runtime import Runtime
 from encore.data.contracts import DataSplits, Samples
 from encore.nn.batch_norm import recompute_batch_norm_statistics
 from encore.nn.creation import create_model
+from encore.nn.export import Deployment
 from encore.nn.model import EncoreModel
 from encore.training.configuration import TrainingConfiguration
 from encore.training.trainer import TrainingOutcome, device_of, train, wait_for_all
@@ -141,6 +142,14 @@ class Task(ABC):
 
         Inputs that cannot be read are refused before anything is written, so that no folder is left.
         """
+
+    def deployed(self, model: EncoreModel) -> Deployment:
+        """What `encore export` writes of `model`, for tasks that can leave Encore.
+
+        Raises:
+            InputError: this task's models do not.
+        """
+        raise InputError(f"models of the task '{self.name}' are not exported", "export it with --format safetensors")
 
     @abstractmethod
     def picture(self, models: Mapping[str, EncoreModel], dataset: Samples, path: Path, runtime: Runtime) -> None:

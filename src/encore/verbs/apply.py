@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from encore.base import registry
+from encore.base.cards import Verb
 from encore.base.errors import RunFolderError
 from encore.base.progress import ProgressReporter, SilentProgress
 from encore.base.runs import RunFolder, default_folder
@@ -40,7 +41,7 @@ def predict(
     Raises:
         InputError: whatever the user can mend.
     """
-    task, model = _opened(run, "predict")
+    task, model = opened(run, "predict")
     paths = [Path(path) for path in ([inputs] if isinstance(inputs, str | Path) else inputs)]
     runtime = runtime or Runtime()
     request = {"verb": "predict", "run": str(run), "inputs": [str(path) for path in paths]}
@@ -71,13 +72,18 @@ def evaluate(
     Raises:
         InputError: whatever the user can mend.
     """
-    task, model = _opened(run, "evaluate")
+    task, model = opened(run, "evaluate")
     runtime = runtime or Runtime()
     dataset = task.open_part(str(data), model, runtime)
     return task.measure(model, dataset, runtime, progress or SilentProgress(), "evaluating")
 
 
-def _opened(run: str | Path, verb: Any) -> tuple[Task, EncoreModel]:
+def opened(run: str | Path, verb: Verb) -> tuple[Task, EncoreModel]:
+    """The model of `run` and its task, if the paper has `verb`.
+
+    Raises:
+        InputError: it is no run, or the paper lacks the verb.
+    """
     model = load(run)
     if model.task is None or model.registered_name is None:
         raise RunFolderError(f"{run} does not say what it was trained for", "give a folder that encore fit left")

@@ -310,10 +310,11 @@ class SegNetRecipe(StudyRecipe):
         balanced = {row: _accuracies(study[row]) for row in DECODER_STUDY if row in study}
         unbalanced = {row: _accuracies(study[row + UNBALANCED]) for row in DECODER_STUDY if row + UNBALANCED in study}
         trained = "accuracies from this run's arms"
+        benchmark_note = trained.capitalize() if benchmark else "Not trained at this scale; --scale paper does"
         for table_id, measured, note in (
             ("decoder_study", merged(small, balanced), f"{sizes_note}; {trained}"),
             ("decoder_study_unbalanced", unbalanced, trained.capitalize()),
-            ("benchmark", {row: _accuracies(one) for row, one in benchmark.items()}, trained.capitalize()),
+            ("benchmark", {row: _accuracies(one) for row, one in benchmark.items()}, benchmark_note),
             ("cost", large, sizes_note),
         ):
             performance.tables.append(table_record(tables[table_id], measured, undecided=stands_in, note=note))

@@ -18,7 +18,9 @@ from encore.base.runtime import Runtime
 from encore.data.augmentation import Augmented, SegmentationAugmentation
 from encore.data.contracts import DataSplits, Samples, SegmentationSample
 from encore.data.named import open_segmentation, open_segmentation_part
+from encore.nn.export import Deployment, PicturesToMaps, Port
 from encore.nn.model import EncoreModel
+from encore.nn.monte_carlo import StochasticModel
 from encore.tasks.base import FitConfiguration, Metrics, Task
 from encore.tasks.segmentation.balancing import median_frequency_weights
 from encore.tasks.segmentation.losses import SegmentationLoss
@@ -29,6 +31,13 @@ from encore.tasks.segmentation.prediction import predict_files
 from encore.tasks.segmentation.uncertainty import scores_at
 from encore.training.loading import plain_loader
 from encore.training.trainer import device_of
+
+EXAMPLE_SIZES = (
+    {"batch": 2, "height": 96, "width": 128},
+    {"batch": 1, "height": 75, "width": 61},
+    {"batch": 3, "height": 32, "width": 97},
+)
+"""At the first an exported model is traced, at the others the file is compared with it."""
 
 
 class SegmentationFit(FitConfiguration):
@@ -159,6 +168,18 @@ class SegmentationTask(Task):
     ) -> list[dict[str, Any]]:
         """Index PNGs, overlays and `predictions.jsonl` for pictures of any size."""
         return predict_files(model.to(device_of(runtime)).eval(), inputs, folder, progress)
+
+    def deployed(self, model: EncoreModel) -> Deployment:
+        """Pictures in, one map of scores per class out, at the pictures' size."""
+        assert model.classes is not None
+        note = "a single pass without dropout" if isinstance(model, StochasticModel) else None
+        return Deployment(
+            PicturesToMaps(model),
+            inputs=(Port("image", "uint8", ("batch", 3, "height", "width")),),
+            outputs=(Port("logits", "float32", ("batch", len(model.classes), "height", "width")),),
+            sizes=EXAMPLE_SIZES,
+            note=note,
+        )
 
     def picture(
         self,

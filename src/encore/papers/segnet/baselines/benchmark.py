@@ -2,7 +2,7 @@
 
 | model | after the encoder | kept for the decoder | weights, K = 11 | paper, MB |
 |---|---|---|---|---|
-| `fcn8s_fixed`, `fcn8s_learnt` | fc6, fc7 as convolutions, three scores added | K maps of pool3 and pool4 | 134.3 M | 539 |
+| `fcn8s_fixed`, `fcn8s_learnt` | fc6, fc7 convolutional, three scores added | K maps (pool3, pool4) | 134.3 M | 539 |
 | `deeplab_largefov` | dilated conv5 and fc6, one bilinear step by 8 | nothing | 20.5 M | 83 |
 | `deconvnet` | fc6, fc7 of 1024, mirrored deconvolutions with unpooling | offsets | 81.9 M | 877 |
 | `vgg16_unet` | decoder of a U-Net, concatenating encoder maps | whole maps of four stages | 25.9 M | – |
