@@ -1,12 +1,17 @@
 """Bad input through the command line: one line with the remedy, exit code 2, nothing half-written."""
 
+import io
+import json
 import pickle
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
+
+import encore as library
 
 from .conftest import TINY
 
@@ -224,3 +229,84 @@ def test_a_gpu_that_is_not_there(encore, streets_folder: Path, tmp_path: Path):
         pytest.skip("this machine has a GPU")
     answer = encore("fit", "segmentation", streets_folder, "--device", "cuda", "--out", tmp_path / "run")
     refused(answer, "--device cpu")
+
+
+def test_pictures_of_every_kind_and_size_are_segmented_at_their_own(encore, trained: Path, tmp_path: Path):
+    noise = np.random.default_rng(0).integers(0, 256, (30, 40, 4), dtype=np.uint8)
+    pictures = {
+        "pixel.png": Image.new("RGB", (1, 1), (9, 200, 3)),
+        "grey.png": Image.fromarray(noise[..., 0]),
+        "sixteen.png": Image.fromarray(noise[..., 0].astype(np.uint16) * 257),
+        "rgba.png": Image.fromarray(noise),
+        "cmyk.tif": Image.frombytes("CMYK", (40, 30), noise.tobytes()),
+        "palette.png": Image.fromarray(noise[..., :3]).quantize(16),
+        "line.webp": Image.fromarray(noise[:1, :, :3]),
+        "large.jpg": Image.fromarray(noise[..., :3]).resize((5000, 5000)),
+    }
+    for name, picture in pictures.items():
+        picture.save(tmp_path / name)
+    files = [tmp_path / name for name in pictures]
+    answer = encore("predict", trained, *files, "--out", tmp_path / "out", "--progress", "none")
+    assert answer.code == 0, answer.err
+    for name, picture in pictures.items():
+        with Image.open(tmp_path / "out" / f"{Path(name).stem}.png") as mask:
+            assert mask.size == picture.size
+
+
+def test_a_picture_beyond_the_memory_is_refused_with_what_it_would_need(encore, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=10**9))
+    model = library.create_model("segnet_basic", num_classes=2)
+    model.classes = ("road", "sky")
+    model.save_pretrained(tmp_path / "run")  # no size of its own: pictures are taken as they are
+    Image.new("RGB", (3000, 2000)).save(tmp_path / "vast.png")
+    (tmp_path / "small.png").write_bytes(_png(8, 8))
+    pictures = (tmp_path / "small.png", tmp_path / "vast.png")
+    answer = encore("predict", tmp_path / "run", *pictures, "--out", tmp_path / "out")
+    refused(answer, "vast.png of 2000×3000 pixels would need", "1.0 GB are free", "reduce the picture")
+    assert not (tmp_path / "out").exists()
+
+
+def _png(height: int, width: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_a_thousand_classes_are_too_many(encore, damaged: Path, tmp_path: Path):
+    (damaged / "classes.txt").write_text("\n".join(f"class {index}" for index in range(1000)))
+    refused(fit(encore, damaged, tmp_path / "run"), "1000 classes", "255")
+    (damaged / "classes.txt").unlink()
+    Image.fromarray(np.full((24, 32), 999, dtype=np.uint16)).save(damaged / "masks" / "street_3.png")
+    refused(fit(encore, damaged, tmp_path / "run"), "hold the values", "classes.txt")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_class_that_never_occurs_has_no_figure_and_harms_none(encore, damaged: Path, tmp_path: Path):
+    with (damaged / "classes.txt").open("a") as file:
+        file.write("\nunicorn\n")
+    answer = fit(encore, damaged, tmp_path / "run", "--json")
+    assert answer.code == 0, answer.err
+    metrics = json.loads(answer.out)["metrics"]
+    assert metrics["accuracy/unicorn"] is None
+    assert 0 <= metrics["mean_iou"] <= 100
+
+
+def test_masks_without_a_class_anywhere_are_refused(encore, damaged: Path, tmp_path: Path):
+    for path in (damaged / "masks").iterdir():
+        Image.new("L", (32, 24), 255).save(path)
+    refused(fit(encore, damaged, tmp_path / "run"), "void")
+    assert not (tmp_path / "run").exists()
+
+
+def test_some_masks_without_a_class_are_passed_over(encore, damaged: Path, tmp_path: Path):
+    for index in range(0, 16, 2):
+        Image.new("L", (32, 24), 255).save(damaged / "masks" / f"street_{index}.png")
+    answer = fit(encore, damaged, tmp_path / "run", "--set", "training.batch_size=1", "--json")
+    assert answer.code == 0, answer.err
+    assert json.loads(answer.out)["metrics"]["mean_iou"] > 0
+
+
+def test_weights_of_another_net(encore, trained: Path, streets_folder: Path, tmp_path: Path):
+    other = ("--set", "model=fcn_basic", "--set", f"weights={trained / 'model.safetensors'}")
+    refused(fit(encore, streets_folder, tmp_path / "run", *other), "does not fit FCNBasic", "missing")
+    assert not (tmp_path / "run").exists()

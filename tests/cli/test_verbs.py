@@ -79,10 +79,10 @@ def test_run_prints_claim_figures_baseline_and_verdict_and_where_the_report_is(e
 
 
 def test_strict_leaves_with_3_where_a_claim_does_not_hold(encore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from encore.papers.segnet import recipe
+    from encore.papers.segnet import recipe, sizes
 
     def broken(claim: Claim) -> ClaimRecord:
-        return recipe.model_size(claim).model_copy(update={"holds": False})
+        return sizes.model_size(claim).model_copy(update={"holds": False})
 
     monkeypatch.setattr(recipe.RECIPE, "exact", {"model_size": broken}, raising=False)
     words = ("run", "segnet", "--claim", "model_size", "--progress", "none")
@@ -95,7 +95,7 @@ def test_a_dry_run_says_what_it_would_do_and_writes_nothing(encore, clean_direct
     plan = json.loads(answer.out)
     assert answer.code == 0
     assert plan["seeds"] == [0]
-    assert len(plan["arms"]) == 3
+    assert len(plan["arms"]) == 9
     assert plan["seconds"] > 0
     assert plan["memory_bytes"] > 0
     assert plan["disk_bytes"] > 0

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 
-from encore.base.errors import ConfigurationError, DivergenceError
+from encore.base.errors import ConfigurationError, DivergenceError, RunFolderError
 from encore.base.progress import SilentProgress
 from encore.base.runtime import Runtime
+from encore.nn.creation import create_model
 from encore.training.configuration import TrainingConfiguration
 from encore.training.loading import plain_loader
 from encore.training.trainer import TrainingOutcome, accelerator_of, train
@@ -114,3 +118,38 @@ def test_a_batch_that_devices_cannot_share_is_refused(tmp_path: Path):
             stage="toy",
             monitor="val_score",
         )
+
+
+@contextmanager
+def disk_full_after(num_bytes: int) -> Iterator[None]:
+    """Let every write beyond `num_bytes` of a file fail, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_disk_that_fills_within_a_checkpoint_keeps_the_earlier_one(tmp_path: Path):
+    whole, _ = trained(tmp_path / "whole")
+    with pytest.raises(RuntimeError, match="killed"):
+        trained(tmp_path / "full", fail_at=7)
+    checkpoints = tmp_path / "full" / "checkpoints"
+    before = {path.name: path.read_bytes() for path in checkpoints.iterdir()}
+    with disk_full_after(100), pytest.raises(RunFolderError, match=r"cannot write .*: free some space"):
+        trained(tmp_path / "full")
+    assert {path.name: path.read_bytes() for path in checkpoints.iterdir()} == before
+    resumed, _ = trained(tmp_path / "full")
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+
+
+def test_a_disk_that_fills_within_the_weights_keeps_the_earlier_ones(tmp_path: Path):
+    model = create_model("segnet_basic", width=8, kernel_size=3)
+    model.save(tmp_path)
+    before = (tmp_path / "model.safetensors").read_bytes()
+    with disk_full_after(100), pytest.raises(RunFolderError, match=r"cannot write .*model\.safetensors"):
+        model.save(tmp_path)
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]

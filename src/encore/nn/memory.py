@@ -8,10 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import psutil
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from encore.base.errors import DataError
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -97,6 +100,27 @@ def inference_memory(model: nn.Module, shape: Sequence[int]) -> InferenceMemory:
     with torch.no_grad(), LiveBytes() as counter:
         skeleton(torch.empty(*shape, dtype=dtype, device="meta"))
     return InferenceMemory(weights, counter.peak)
+
+
+def check_memory(model: nn.Module, shape: Sequence[int], what: str) -> None:
+    """Refuse an input whose intermediate maps do not fit the memory that is free where the model lies.
+
+    Args:
+        model: takes one tensor; its weights are there already.
+        shape: of the input.
+        what: names the input in the error.
+
+    Raises:
+        DataError: with the memory that it would need.
+    """
+    device = next(model.parameters()).device
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    needed = inference_memory(model, shape).activations
+    if needed > free:
+        raise DataError(
+            f"{what} would need {needed / 1e9:.1f} GB for the network's maps, and {free / 1e9:.1f} GB are free",
+            "reduce the picture, cut it into tiles, or train at a fixed size with --set image_size=HxW",
+        )
 
 
 def training_bytes(model: nn.Module, shape: Sequence[int]) -> int:

@@ -10,11 +10,12 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 import torch
 import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from encore.base.errors import InputError
-from encore.base.files import replacing, write_json
+from encore.base.files import replacing, unwritable, write_json
 
 CONFIG = "config.json"
 """The file that describes a model or run, under the key `encore`."""
@@ -186,8 +187,12 @@ class EncoreModel(nn.Module, PyTorchModelHubMixin):
         """
         folder = Path(folder)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
-        with replacing(folder / "model.safetensors") as temporary:
-            save_file(tensors, temporary, metadata={"format": "pt"})
+        path = folder / "model.safetensors"
+        with replacing(path) as temporary:
+            try:
+                save_file(tensors, temporary, metadata={"format": "pt"})
+            except SafetensorError as error:  # what the library makes of a full disk
+                raise unwritable(path, OSError(str(error))) from error
         write_json(folder / CONFIG, {"encore": self.description(), **more})
 
     def _save_pretrained(self, save_directory: Path) -> None:

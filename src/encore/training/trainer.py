@@ -25,6 +25,7 @@ from encore.base.progress import ProgressReporter
 from encore.base.runtime import Runtime
 from encore.data.contracts import Samples
 from encore.training.callbacks import ReportProgress, SeedEveryStep, ShareBatches, StopOnDivergence
+from encore.training.checkpoints import WholeCheckpoints
 from encore.training.configuration import TrainingConfiguration
 from encore.training.loading import EpochBatches, training_loader
 
@@ -185,6 +186,7 @@ def train(
             max_epochs=configuration.epochs,
             gradient_clip_val=configuration.gradient_clip,
             callbacks=callbacks,
+            plugins=[WholeCheckpoints()],
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,

@@ -73,7 +73,7 @@ def test_the_classes_are_those_of_a_real_model_that_sees_pictures_at_its_own_siz
     seen: list[tuple[int, ...]] = []
     model.register_forward_pre_hook(lambda module, inputs: seen.append(tuple(inputs[0].shape)))
     TASK.predict(model, [tmp_path / "street.png"], tmp_path / "out", Runtime(device="cpu"), SilentProgress())
-    assert seen == [(1, 3, 32, 48)]
+    assert set(seen) == {(1, 3, 32, 48)}
     with Image.open(tmp_path / "out" / "street.png") as mask:
         assert np.array_equal(np.asarray(mask), predicted_mask(model, image).numpy())
         assert mask.size == (64, 40)

@@ -15,6 +15,9 @@ from encore.tasks.segmentation.metrics import SegmentationMetrics
 from encore.training.configuration import TrainingConfiguration
 from encore.training.optimisation import make_optimizer, make_schedule
 
+BAND_BYTES = 2**28
+"""The most that scores take while they are resized to a picture's size."""
+
 
 class SegmentationModule(lightning.LightningModule):
     """Trains a model on batches of `SegmentationSample`.
@@ -79,6 +82,34 @@ def logits_at(model: EncoreModel, images: Tensor, size: tuple[int, ...]) -> Tens
     return logits
 
 
+def labels_at(scores: Tensor, size: tuple[int, ...]) -> Tensor:
+    """The class of the largest score of every pixel, the scores resized bilinearly to `size`.
+
+    Large pictures are resized a band of rows at a time, so that K maps of their size are never there at once.
+
+    Args:
+        scores: (B, K, h, w).
+        size: (H, W).
+
+    Returns:
+        (B, H, W) int64.
+    """
+    height, width = size
+    if tuple(scores.shape[-2:]) == (height, width):
+        return scores.argmax(1)
+    rows = max(1, BAND_BYTES // (scores.shape[0] * scores.shape[1] * width * scores.element_size()))
+    if rows >= height:
+        return F.interpolate(scores, (height, width), mode="bilinear", align_corners=False).argmax(1)
+    y, x = ((2 * torch.arange(side, device=scores.device) + 1) / side - 1 for side in (height, width))
+    bands = []
+    for band in y.split(rows):
+        grid = torch.stack([x.expand(len(band), -1), band.unsqueeze(1).expand(-1, width)], dim=-1)
+        grid = grid.expand(len(scores), -1, -1, -1)
+        resized = F.grid_sample(scores, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        bands.append(resized.argmax(1))
+    return torch.cat(bands, dim=1)
+
+
 @torch.no_grad()
 def predicted_mask(model: EncoreModel, image: Tensor) -> Tensor:
     """The most likely class of every pixel.
@@ -90,5 +121,5 @@ def predicted_mask(model: EncoreModel, image: Tensor) -> Tensor:
     Returns:
         (H, W) uint8, class indices, on the CPU.
     """
-    logits = logits_at(model, image.unsqueeze(0), tuple(image.shape[-2:]))
-    return logits.argmax(1)[0].to(torch.uint8).cpu()
+    logits = model(model.preprocess(image.unsqueeze(0))).float()
+    return labels_at(logits, tuple(image.shape[-2:]))[0].to(torch.uint8).cpu()

@@ -15,9 +15,8 @@ from encore.base.errors import DataError
 from encore.base.files import write_text
 from encore.base.progress import ProgressReporter
 from encore.data.images import find_images, read_image
+from encore.nn.memory import check_memory
 from encore.nn.model import EncoreModel
-from encore.nn.monte_carlo import StochasticModel
-from encore.tasks.segmentation.module import predicted_mask
 from encore.tasks.segmentation.pictures import (
     class_colours,
     overlay,
@@ -26,7 +25,7 @@ from encore.tasks.segmentation.pictures import (
     save_picture,
     with_legend,
 )
-from encore.tasks.segmentation.uncertainty import posterior_at, uncertainty_picture
+from encore.tasks.segmentation.uncertainty import answer_at, uncertainty_picture
 
 MASK_SUFFIX = ".png"
 OVERLAY_SUFFIX = "_overlay.png"
@@ -72,14 +71,19 @@ def unique_stems(files: Sequence[Path]) -> list[str]:
     return stems
 
 
-def check_pictures(files: Sequence[Path], progress: ProgressReporter) -> None:
-    """Read every picture once, so that a damaged one is named before anything is written.
+def check_pictures(model: EncoreModel, files: Sequence[Path], progress: ProgressReporter) -> None:
+    """Read every picture once, so that one that is damaged or too large is named before anything is written.
 
     Raises:
-        DataError: a picture is damaged.
+        DataError: a picture is damaged, or takes more memory than there is.
     """
+    largest = 0
     for step, file in enumerate(files, start=1):
-        read_image(file)
+        height, width = read_image(file).shape[-2:]
+        if height * width > largest:
+            largest = height * width
+            inputs = model.preprocessing.size or (height, width)
+            check_memory(model, (1, 3, *inputs), f"{file} of {height}×{width} pixels")
         progress.update("checking pictures", step, len(files))
 
 
@@ -100,19 +104,17 @@ def predict_files(
         `mean_uncertainty`, the class-averaged variance over all pixels.
 
     Raises:
-        DataError: an input is missing or damaged.
+        DataError: an input is missing, damaged, or too large for the memory that there is.
     """
     files = input_files(inputs)
-    check_pictures(files, progress)
+    check_pictures(model, files, progress)
     assert model.classes is not None
     names, colours = model.classes, model.colours or class_colours(len(model.classes))
     rows: list[dict[str, Any]] = []
     for step, (file, stem) in enumerate(zip(files, unique_stems(files), strict=True), start=1):
         image = read_image(file)
-        answer = None
-        if isinstance(model, StochasticModel):
-            answer = posterior_at(model, image.unsqueeze(0), tuple(image.shape[-2:]))
-        mask = predicted_mask(model, image) if answer is None else answer.mean.argmax(1)[0].to(torch.uint8).cpu()
+        answer = answer_at(model, image.unsqueeze(0), tuple(image.shape[-2:]))
+        mask = answer.labels[0].to(torch.uint8).cpu()
         shown = present_classes([mask], len(names))
         save_index_mask(mask, folder / f"{stem}{MASK_SUFFIX}")
         picture = overlay(image, mask, colours)
@@ -126,7 +128,7 @@ def predict_files(
             "width": mask.shape[1],
             "classes": {names[index]: share for index, share in shares(mask, shown).items()},
         }
-        if answer is not None:
+        if answer.uncertainty is not None:
             uncertainty = answer.uncertainty[0].cpu()
             save_picture(uncertainty_picture(uncertainty), folder / f"{stem}{UNCERTAINTY_SUFFIX}")
             row |= {"uncertainty": f"{stem}{UNCERTAINTY_SUFFIX}", "mean_uncertainty": float(uncertainty.mean())}

@@ -18,6 +18,7 @@ from encore.base.runtime import Runtime
 from encore.data.augmentation import Augmented, SegmentationAugmentation
 from encore.data.contracts import DataSplits, Samples, SegmentationSample
 from encore.data.named import open_segmentation, open_segmentation_part
+from encore.nn.batch_norm import folded
 from encore.nn.export import Deployment, PicturesToMaps, Port
 from encore.nn.model import EncoreModel
 from encore.nn.monte_carlo import StochasticModel
@@ -28,7 +29,7 @@ from encore.tasks.segmentation.metrics import SegmentationMetrics
 from encore.tasks.segmentation.module import SegmentationModule, predicted_mask
 from encore.tasks.segmentation.pictures import class_colours, sample_sheet, save_picture
 from encore.tasks.segmentation.prediction import predict_files
-from encore.tasks.segmentation.uncertainty import scores_at
+from encore.tasks.segmentation.uncertainty import answer_at
 from encore.training.loading import plain_loader
 from encore.training.trainer import device_of
 
@@ -152,7 +153,7 @@ class SegmentationTask(Task):
         total = len(dataset)
         step = 0
         for images, masks in same_sized_batches(dataset, batch_size=8):
-            labels = scores_at(model, images, tuple(masks.shape[-2:])).argmax(1)
+            labels = answer_at(model, images, tuple(masks.shape[-2:])).labels
             metrics.update(labels, masks.to(model.device).long())
             step += len(images)
             progress.update(stage, step, total)
@@ -167,7 +168,8 @@ class SegmentationTask(Task):
         progress: ProgressReporter,
     ) -> list[dict[str, Any]]:
         """Index PNGs, overlays and `predictions.jsonl` for pictures of any size."""
-        return predict_files(model.to(device_of(runtime)).eval(), inputs, folder, progress)
+        model = folded(model).to(device_of(runtime), memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return predict_files(model, inputs, folder, progress)
 
     def deployed(self, model: EncoreModel) -> Deployment:
         """Pictures in, one map of scores per class out, at the pictures' size."""

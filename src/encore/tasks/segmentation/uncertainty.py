@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,25 +18,48 @@ from encore.data.contracts import VOID, SegmentationDataset, SegmentationSample
 from encore.nn.model import EncoreModel
 from encore.nn.monte_carlo import Posterior, StochasticModel, posterior
 from encore.tasks.segmentation.metrics import SegmentationMetrics
-from encore.tasks.segmentation.module import logits_at
+from encore.tasks.segmentation.module import labels_at, logits_at
 from encore.tasks.segmentation.pictures import colour_mask, picture_sheet
 
 
 def posterior_at(model: EncoreModel, images: Tensor, size: tuple[int, ...]) -> Posterior:
     """What samples say of `images`, (B, 3, H, W) uint8 RGB: mean and variance resized bilinearly to `size`."""
-    assert isinstance(model, StochasticModel)
-    answer = posterior(model, model.preprocess(images))
-    if tuple(answer.mean.shape[-2:]) == tuple(size):
-        return answer
-    mean, variance = (F.interpolate(part, size, mode="bilinear", align_corners=False) for part in answer)
+    mean, variance = (resized(part, size) for part in posterior_of(model, images))
     return Posterior(mean, variance)
 
 
-def scores_at(model: EncoreModel, images: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Scores whose largest is the prediction, (B, K, *size): logits, or mean probabilities of a stochastic model."""
-    return (
-        posterior_at(model, images, size).mean if isinstance(model, StochasticModel) else logits_at(model, images, size)
-    )
+def posterior_of(model: EncoreModel, images: Tensor) -> Posterior:
+    """What samples say of `images`, (B, 3, H, W) uint8 RGB, at the size at which the model answers."""
+    assert isinstance(model, StochasticModel)
+    return posterior(model, model.preprocess(images))
+
+
+def resized(maps: Tensor, size: tuple[int, ...]) -> Tensor:
+    """(B, C, h, w) resized bilinearly to (B, C, *size)."""
+    if tuple(maps.shape[-2:]) == tuple(size):
+        return maps
+    return F.interpolate(maps, size, mode="bilinear", align_corners=False)
+
+
+class Answer(NamedTuple):
+    """What a model says of pictures, at their size.
+
+    Attributes:
+        labels: (B, H, W) int64, the most likely classes; of a stochastic model those of the mean probabilities.
+        uncertainty: (B, H, W), the class-averaged variance over its samples; None of others.
+    """
+
+    labels: Tensor
+    uncertainty: Tensor | None
+
+
+@torch.no_grad()
+def answer_at(model: EncoreModel, images: Tensor, size: tuple[int, ...]) -> Answer:
+    """Ask `model`, in evaluation mode, about `images`, (B, 3, H, W) uint8 RGB; the answer is of `size`."""
+    if not isinstance(model, StochasticModel):
+        return Answer(labels_at(model(model.preprocess(images)).float(), size), None)
+    answer = posterior_of(model, images)
+    return Answer(labels_at(answer.mean, size), resized(answer.uncertainty.unsqueeze(1), size).squeeze(1))
 
 
 @torch.no_grad()
