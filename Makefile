@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: run test lint format tables constraints clean
+.PHONY: run test lint format docs tables constraints clean
 
 run: $(VENV)/.installed  ## perform SegNet at smoke scale on the embedded data
 	$(BIN)/encore run segnet --scale smoke
@@ -21,6 +21,9 @@ lint: $(VENV)/.installed-dev  ## format, lint, types, layering
 format: $(VENV)/.installed-dev  ## put the code in shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/.installed-dev  ## build the site into build/site, links checked
+	$(BIN)/python -m mkdocs build --strict
 
 tables: $(VENV)/.installed  ## write the measured claims into the README
 	$(BIN)/python -m encore.results.tables README.md
@@ -39,4 +42,4 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

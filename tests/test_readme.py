@@ -5,8 +5,7 @@ from pathlib import Path
 
 from encore.results.locations import published_records
 from encore.results.record import RESULT, read_record
-from encore.results.table import markdown_table
-from encore.results.tables import with_claims
+from encore.results.tables import all_claims, with_claims
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -23,7 +22,7 @@ def test_the_python_of_the_readme_runs(clean_directory: Path):
 def test_the_claims_table_is_written_from_the_records():
     text = README.read_text(encoding="utf-8")
     records = [read_record(found) for found in sorted(published_records().glob(f"*/{RESULT}"))]
-    assert with_claims(text, markdown_table(records)) == text
+    assert with_claims(text, all_claims(records)) == text
 
 
 def test_every_file_that_the_readme_shows_is_there():

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from encore.base.cards import Claim, PaperFigure
 from encore.base.errors import InputError, RunFolderError
+from encore.results.pages import claims_markdown
 from encore.results.record import (
     ArmRecord,
     DataRecord,
@@ -23,7 +24,7 @@ from encore.results.record import (
     read_record,
 )
 from encore.results.report import write_report
-from encore.results.table import figure, markdown_table, print_claims
+from encore.results.table import figure, print_claims
 from encore.results.tables import BEGIN, END, with_claims
 
 CLAIM = Claim(
@@ -145,7 +146,7 @@ def test_figures_read_as_people_write_them():
 
 def test_the_markdown_table_replaces_what_stood_between_the_markers(record: ResultRecord):
     text = f"before\n{BEGIN}\nearlier\n{END}\nafter\n"
-    made = with_claims(text, markdown_table([record]))
+    made = with_claims(text, claims_markdown(record.claims))
     assert "earlier" not in made
     assert "**holds**" in made
     assert made.startswith("before\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -43,15 +43,18 @@ class LiveBytes(TorchDispatchMode):
     Views share their storage and count once. What a kernel allocates for itself (im2col buffers, oneDNN's
     reordered weights) does not pass through PyTorch's operators and is not seen.
 
+    Args:
+        exempt: tensors that live anyway, such as weights; neither they nor views of them are counted.
+
     Attributes:
         live: bytes alive now.
         peak: the most there were at once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, exempt: Iterable[Tensor] = ()) -> None:
         super().__init__()
         self.live = self.peak = 0
-        self._known: set[int] = set()
+        self._known = {id(tensor.untyped_storage()) for tensor in exempt}
 
     def add(self, tensor: Tensor) -> None:
         """Count the storage of `tensor`, unless it is counted already."""
@@ -97,7 +100,7 @@ def inference_memory(model: nn.Module, shape: Sequence[int]) -> InferenceMemory:
     weights = sum(tensor.nbytes for tensor in model.state_dict().values())
     dtype = next(model.parameters()).dtype
     skeleton = on_meta_device(model)
-    with torch.no_grad(), LiveBytes() as counter:
+    with torch.no_grad(), LiveBytes(skeleton.state_dict(keep_vars=True).values()) as counter:
         skeleton(torch.empty(*shape, dtype=dtype, device="meta"))
     return InferenceMemory(weights, counter.peak)
 
@@ -136,6 +139,6 @@ def training_bytes(model: nn.Module, shape: Sequence[int]) -> int:
     for parameter in skeleton.parameters():
         parameter.requires_grad_()
     dtype = next(model.parameters()).dtype
-    with LiveBytes() as counter:
+    with LiveBytes(skeleton.state_dict(keep_vars=True).values()) as counter:
         skeleton(torch.empty(*shape, dtype=dtype, device="meta")).sum().backward()
     return sum(tensor.nbytes for tensor in model.state_dict().values()) + counter.peak

@@ -106,23 +106,3 @@ def print_card_claims(claims: Sequence[Claim], record: ResultRecord | None, cons
             verdict(last.holds) if last else "–",
         )
     console.print(table)
-
-
-def markdown_table(records: Sequence[ResultRecord]) -> str:
-    """The records' claims as a Markdown table, for the README."""
-    lines = [
-        "| paper | claim | paper says | baseline here | measured here | verdict |",
-        "|---|---|---|---|---|---|",
-    ]
-    for record in records:
-        for claim in record.claims:
-            cells = [
-                record.paper,
-                f"`{claim.id}`: {claim.text}",
-                paper_says(claim.paper, claim.unit),
-                baselines_here(claim),
-                spread(claim.measured, claim.unit),
-                f"**{verdict(claim.holds)}**",
-            ]
-            lines.append("| " + " | ".join(escaped(cell) for cell in cells) + " |")
-    return "\n".join(lines) + "\n"

@@ -1,0 +1,52 @@
+"""The quick start runs as written; the site builds with every link whole."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from encore.cli import main
+
+ROOT = Path(__file__).parents[1]
+QUICKSTART = ROOT / "docs" / "quickstart.md"
+
+
+def blocks(page: Path) -> Iterator[tuple[str, str]]:
+    """Language and content of every code block."""
+    yield from re.findall(r"^```(\w+)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.M | re.S)
+
+
+@pytest.mark.slow
+def test_the_quick_start_runs_as_written(clean_directory: Path, capsys: pytest.CaptureFixture[str]):
+    names: dict[str, object] = {}
+    for language, text in blocks(QUICKSTART):
+        if language == "python":
+            exec(compile(text, str(QUICKSTART), "exec"), names)
+            continue
+        for line in text.splitlines():
+            word, *words = shlex.split(line)
+            assert word == "encore"
+            if words[0] == "run":  # performed by tests/cli/test_verbs.py; here it is only planned
+                words = [*words, "--dry-run"]
+            assert main([*words]) == 0, f"{line}\n{capsys.readouterr().err}"
+    assert names["mask"].shape == names["picture"].shape[:2]
+    with Image.open(next(iter(sorted(Path("predicted").glob("*_overlay.png"))))) as overlay:
+        assert overlay.width >= 96
+
+
+@pytest.mark.slow
+def test_the_site_builds_with_strict_links(tmp_path: Path):
+    if shutil.which("mkdocs", path=str(Path(sys.executable).parent)) is None:
+        pytest.skip("mkdocs is not installed: pip install 'encore-papers[docs]'")
+    words = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    built = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stdout + built.stderr
+    page = (tmp_path / "site" / "papers" / "segnet" / "index.html").read_text(encoding="utf-8")
+    assert "boundary_f1" in page
+    assert "Table 6" in page
