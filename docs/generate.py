@@ -5,10 +5,12 @@ Run by mkdocs (gen-files) whenever the site is built.
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import mkdocs_gen_files
 
@@ -146,6 +148,45 @@ def blocks() -> list[str]:
     return lines
 
 
+def speed() -> str:
+    """What people wrote of speed, then every benchmark's figures and plots."""
+    parts = [(ROOT / "docs" / "speed.md").read_text(encoding="utf-8").strip()]
+    for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        title = registry.card(path.stem).title.partition(":")[0]
+        parts.append(f"## {title}")
+        parts.append(
+            f"{found['created'][:10]}, {found['machine']}, {found['threads']} threads, torch "
+            f"{found['versions']['torch']}; input {'×'.join(str(side) for side in found['shape'])}."
+        )
+        for key, reference, plot in (
+            ("rows", found["reference"], path.stem),
+            ("study_rows", found.get("study_reference"), f"{path.stem}_basic"),
+        ):
+            if key in found:
+                parts.append(speed_table(found[key], reference, found["peak_megabytes"]))
+                parts.append(f"![Speed relative to {reference}](images/benchmarks/{plot}.png)")
+        parts += found.get("remarks", [])
+    return write("speed.md", "\n\n".join(parts) + "\n")
+
+
+def speed_table(rows: list[dict[str, Any]], reference: str, peaks: dict[str, float]) -> str:
+    """Images per second, and speed relative to the reference, by network and mode."""
+    shown = [row for row in rows if row["channels_last"]]
+    kinds = list(dict.fromkeys((row["compiled"], row["dtype"]) for row in shown))
+    heads = [f"{'compiled' if compiled else 'eager'}, {dtype}" for compiled, dtype in kinds]
+    lines = ["| network | " + " | ".join(heads) + " | peak memory, MB |", "|---" * (len(heads) + 2) + "|"]
+    for name in dict.fromkeys(row["network"] for row in shown):
+        cells = []
+        for kind in kinds:
+            row = next(one for one in shown if one["network"] == name and (one["compiled"], one["dtype"]) == kind)
+            ratio = row["speed_relative_to_" + reference]
+            cells.append(f"{row['images_per_second']:.3g} images/s ({ratio:.2f} ×)")
+        marked = f"**{name}**" if name == reference else name
+        lines.append(f"| {marked} | " + " | ".join(cells) + f" | {peaks[name]:.0f} |")
+    return "\n".join(lines) + f"\n\nChannels last; in parentheses the speed relative to {reference} in the same mode."
+
+
 def documents() -> list[str]:
     """ARCHITECTURE and its neighbours, linked among each other; returns lines of the navigation."""
     lines = []
@@ -163,7 +204,7 @@ sections = {
         "* [Encore](index.md)",
         "* [Quick start](quickstart.md)",
         "* [On your own data](your-data.md)",
-        "* [How fast, how much memory](speed.md)",
+        f"* [How fast, how much memory]({speed()})",
     ],
     "Papers": papers(),
     "Reference": [f"* [Command line]({commands()})", f"* [Python]({functions()})", *blocks()],
