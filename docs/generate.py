@@ -166,7 +166,6 @@ def speed() -> str:
             if key in found:
                 parts.append(speed_table(found[key], reference, found["peak_megabytes"]))
                 parts.append(f"![Speed relative to {reference}](images/benchmarks/{plot}.png)")
-        parts += found.get("remarks", [])
     return write("speed.md", "\n\n".join(parts) + "\n")
 
 

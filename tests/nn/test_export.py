@@ -14,11 +14,13 @@ from torch import nn
 
 from encore.base.errors import EncoreError, InputError, RunFolderError
 from encore.nn.creation import create_model
-from encore.nn.export import Deployment, Port, export_model
+from encore.nn.export import SUFFIXES, Deployment, Port, export_model
 from encore.nn.model import EncoreModel
 from encore.papers.segnet.variants import BayesianSegNetBasic
 from encore.tasks.segmentation import TASK
 from encore.tasks.segmentation.pictures import class_colours
+
+from ..full_disk import disk_full_after
 
 NAMES = (
     "segnet_basic",
@@ -158,3 +160,12 @@ def test_the_deterministic_pass_is_what_a_bayesian_net_exports():
     images = pictures(1, 3, 20, 24)
     due = eager(model, images)
     torch.testing.assert_close(TASK.deployed(model).module(images), due, rtol=1e-4, atol=1e-4 * float(due.abs().max()))
+
+
+@pytest.mark.parametrize("format", ["onnx", "torch-export", "safetensors"])
+def test_a_full_disk_is_named_and_nothing_is_left(tmp_path, format):
+    model = trained("segnet_basic")
+    file = tmp_path / f"model{SUFFIXES[format]}"
+    with disk_full_after(1000), pytest.raises(RunFolderError, match="cannot write"):
+        export_model(model, TASK.deployed(model), file, format)
+    assert list(tmp_path.iterdir()) == []

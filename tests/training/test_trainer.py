@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,6 +15,7 @@ from encore.training.configuration import TrainingConfiguration
 from encore.training.loading import plain_loader
 from encore.training.trainer import TrainingOutcome, accelerator_of, train
 
+from ..full_disk import disk_full_after
 from .toy import Points, Regression
 
 CONFIGURATION = TrainingConfiguration(epochs=4, batch_size=5, learning_rate=0.02)
@@ -118,17 +116,6 @@ def test_a_batch_that_devices_cannot_share_is_refused(tmp_path: Path):
             stage="toy",
             monitor="val_score",
         )
-
-
-@contextmanager
-def disk_full_after(num_bytes: int) -> Iterator[None]:
-    """Let every write beyond `num_bytes` of a file fail, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_disk_that_fills_within_a_checkpoint_keeps_the_earlier_one(tmp_path: Path):

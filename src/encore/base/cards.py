@@ -199,13 +199,6 @@ class Card(_Strict):
         """Year of the first version."""
         return self.date.year
 
-    def table(self, table_id: str) -> PaperTable:
-        """Return the table named `table_id`; KeyError if there is none."""
-        for table in self.tables:
-            if table.id == table_id:
-                return table
-        raise KeyError(table_id)
-
     def claim(self, claim_id: str) -> Claim:
         """Return the claim named `claim_id`; KeyError if there is none."""
         return next(claim for claim in self.claims if claim.id == claim_id)

@@ -1,4 +1,4 @@
-"""The command line: `encore list | show | run | fit | predict | evaluate | compare | data`.
+"""The command line: `encore list | show | run | fit | predict | evaluate | export | compare | data`.
 
 Standard output carries results, standard error progress and errors. Exit codes: 0 done, 1 a fault in
 Encore, 2 something the user can mend (one line, with the remedy), 3 with `--strict` a claim did not hold,

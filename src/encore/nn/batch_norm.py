@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,6 +13,25 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from encore.base.errors import DataError
+
+
+@contextmanager
+def single_values_refused() -> Iterator[None]:
+    """Turn PyTorch's refusal to normalise one value per channel, met inside the block, into one line.
+
+    Raises:
+        DataError: with the remedy.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise DataError(
+            "batch normalisation cannot learn from one value per channel, which is what a batch of one picture leaves "
+            "where maps shrink to 1×1",
+            "use batches of two or more (training.batch_size), or larger pictures",
+        ) from error
 
 
 def recompute_batch_norm_statistics(

@@ -7,6 +7,7 @@ also says what the model is, opened again by the runtime it is for, and run besi
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import logging
 import warnings
@@ -19,11 +20,12 @@ from typing import Any, Literal, get_args
 import torch
 import torch.fx.experimental._config as tracing_configuration
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from encore.base.errors import EncoreError, InputError, RunFolderError
-from encore.base.files import replacing
+from encore.base.files import replacing, unwritable
 from encore.nn.batch_norm import folded
 from encore.nn.model import EncoreModel
 
@@ -204,7 +206,10 @@ def metadata(model: EncoreModel, note: str | None = None) -> dict[str, str]:
 
 def _write_safetensors(model: EncoreModel, path: Path) -> float:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(tensors, path, metadata={"format": "pt", **metadata(model)})
+    try:
+        save_file(tensors, path, metadata={"format": "pt", **metadata(model)})
+    except SafetensorError as error:  # what the library makes of a full disk
+        raise unwritable(path, OSError(str(error))) from error
     read = load_file(path)
     if read.keys() != tensors.keys() or any(not read[name].equal(tensor) for name, tensor in tensors.items()):
         raise EncoreError(f"{path} does not hold the model's weights as they are")
@@ -212,7 +217,9 @@ def _write_safetensors(model: EncoreModel, path: Path) -> float:
 
 
 def _write_torch_export(model: EncoreModel, deployment: Deployment, path: Path) -> None:
-    torch.export.save(_traced(deployment), path, extra_files=metadata(model, deployment.note))
+    buffer = io.BytesIO()  # its own writer does not survive a full disk
+    torch.export.save(_traced(deployment), buffer, extra_files=metadata(model, deployment.note))
+    path.write_bytes(buffer.getbuffer())
 
 
 def _write_onnx(model: EncoreModel, deployment: Deployment, path: Path) -> None:

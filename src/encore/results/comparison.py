@@ -12,7 +12,7 @@ MARKS: dict[str | None, str] = {"holds": " ✓", "does not hold": " ✗", "open"
 
 LEGEND = (
     "Each cell: measured here, then the paper’s figure in parentheses. ✓ on the paper’s side of the reference row, "
-    "✗ not, ? open (the interval over seeds crosses zero, or other data stand in)."
+    "✗ not, ? open (the interval over seeds crosses zero, there are fewer than three seeds, or other data stand in)."
 )
 
 

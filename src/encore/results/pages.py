@@ -16,7 +16,7 @@ _COMMANDS = {
     "evaluate": "encore evaluate RUN DATA                 # measure one",
     "export": "encore export RUN --format onnx -o FILE  # take it elsewhere",
     "compress": "encore compress IN -o OUT --codec {slug}",
-    "ask": "encore ask RUN FILE --question …",
+    "ask": "encore ask {slug} QUESTION…",
 }
 """An example of each verb."""
 

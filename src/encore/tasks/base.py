@@ -25,11 +25,12 @@ from encore.base.errors import InputError, UnknownNameError
 from encore.base.progress import ProgressReporter
 from encore.base.runtime import Runtime
 from encore.data.contracts import DataSplits, Samples
-from encore.nn.batch_norm import recompute_batch_norm_statistics
+from encore.nn.batch_norm import recompute_batch_norm_statistics, single_values_refused
 from encore.nn.creation import create_model
 from encore.nn.export import Deployment
 from encore.nn.model import EncoreModel
 from encore.training.configuration import TrainingConfiguration
+from encore.training.loading import without_single_rest
 from encore.training.trainer import TrainingOutcome, device_of, train, wait_for_all
 
 Metrics = dict[str, float | None]
@@ -195,8 +196,9 @@ class Task(ABC):
         load_trained(model, outcome.best_checkpoint)
         model.to(device_of(runtime))
         if training.recompute_batch_norm:
-            batches = self.loader(splits.train, training.batch_size)
-            recompute_batch_norm_statistics(model, batches, forward=lambda batch: self.forward(model, batch))
+            batches = self.loader(without_single_rest(splits.train, training.batch_size), training.batch_size)
+            with single_values_refused():
+                recompute_batch_norm_statistics(model, batches, forward=lambda batch: self.forward(model, batch))
         model.eval()
         validation = self.measure(model, splits.val, runtime, progress, f"{stage}: validation")
         test = self.measure(model, splits.test, runtime, progress, f"{stage}: test")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from encore.base.cards import Claim
@@ -116,13 +116,19 @@ class StudyRecipe(Recipe):
         """The arms that are to be trained, on the data."""
         return Study(self.task, self.trained_arms(performance), splits, performance.configuration)
 
+    def is_pictured(self, arm: str) -> bool:
+        """Whether the picture of samples shows what `arm` makes of them."""
+        return True
+
     def _show(self, study: Study, performance: Performance) -> None:
         """A picture of all arms, and the method's model at the root."""
         seed = performance.seeds[0]
         load(study.folder(performance, study.arms[0], seed)).save(performance.path)
         path = performance.path / "examples.png"
-        self.task.picture(study.models(performance, seed), study.splits.test, path, performance.runtime)
-        performance.picture(path, f"Test samples of {study.splits.name}, their truth, and every arm (seed {seed}).")
+        pictured = replace(study, arms=[arm for arm in study.arms if self.is_pictured(arm.name)])
+        self.task.picture(pictured.models(performance, seed), study.splits.test, path, performance.runtime)
+        caption = f"Test samples of {study.splits.name}, their truth, and what the arms make of them (seed {seed})."
+        performance.picture(path, caption)
 
     def _judged(
         self, claim: Claim, records: Mapping[str, list[ArmRecord]], splits: DataSplits, performance: Performance

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from encore.base.seeds import derive_seed
 from encore.data.contracts import Samples
@@ -79,6 +79,13 @@ def training_loader(dataset: Samples, batches: EpochBatches, num_workers: int) -
         persistent_workers=num_workers > 0,
         pin_memory=torch.cuda.is_available(),
     )
+
+
+def without_single_rest(dataset: Samples, batch_size: int) -> Samples:
+    """`dataset` without its last sample, where that would be a batch of its own; training leaves it out too."""
+    if len(dataset) % batch_size != 1 or len(dataset) == 1:
+        return dataset
+    return Subset(dataset, range(len(dataset) - 1))  # type: ignore[arg-type]
 
 
 def plain_loader(dataset: Samples, batch_size: int, num_workers: int = 0) -> DataLoader[Any]:

@@ -24,6 +24,7 @@ from encore.base.processes import local_rank
 from encore.base.progress import ProgressReporter
 from encore.base.runtime import Runtime
 from encore.data.contracts import Samples
+from encore.nn.batch_norm import single_values_refused
 from encore.training.callbacks import ReportProgress, SeedEveryStep, ShareBatches, StopOnDivergence
 from encore.training.checkpoints import WholeCheckpoints
 from encore.training.configuration import TrainingConfiguration
@@ -197,7 +198,8 @@ def train(
         loader = training_loader(train_set, batches, configuration.num_workers)
         interrupt = signal.getsignal(signal.SIGINT)
         try:
-            trainer.fit(module, loader, val_loader, ckpt_path=resume, weights_only=True)
+            with single_values_refused():
+                trainer.fit(module, loader, val_loader, ckpt_path=resume, weights_only=True)
         except SystemExit:  # Lightning turns Ctrl-C into exit(1)
             raise KeyboardInterrupt from None
         except OSError as error:

@@ -135,6 +135,7 @@ class SegmentationHourglass(EncoreModel, ABC):
             full = x
             x, places = self.pool(full, index)
             visit(full, x, places)
+            del full, places  # so that they live no longer than what was kept of them
         return x
 
     def pool(self, x: Tensor, stage: int) -> tuple[Tensor, Any]:

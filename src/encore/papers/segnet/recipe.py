@@ -12,6 +12,7 @@ from encore.data.contracts import DataSplits
 from encore.data.named import find_set_path, open_set
 from encore.data.sets.streets import open_streets
 from encore.nn.creation import load
+from encore.nn.timing import time_forward
 from encore.papers.segnet.sizes import (
     BENCHMARK,
     DECODER_STUDY,
@@ -20,6 +21,7 @@ from encore.papers.segnet.sizes import (
     measured_sizes,
     measured_times,
     merged,
+    timing_plan,
 )
 from encore.results.performance import Performance, Plan
 from encore.results.record import ArmRecord, comparative_record, table_record, unmeasured_record
@@ -144,6 +146,14 @@ class SegNetRecipe(StudyRecipe):
             return open_set(self.data_name, image_size=size, seed=0, roots=roots)
         return self.open_streets(performance)
 
+    def open_benchmark_data(self, performance: Performance) -> DataSplits:
+        """The same, at the benchmark's own size where it names one."""
+        size = performance.configuration.benchmark.image_size
+        if size is None:
+            return self.open_data(performance)
+        configuration = performance.configuration.model_copy(update={"image_size": size})
+        return self.open_data(replace(performance, configuration=configuration))
+
     def open_streets(self, performance: Performance) -> DataSplits:
         """Streets at the configured size."""
         train, val, test = STREETS_SAMPLES[performance.scale]
@@ -160,9 +170,14 @@ class SegNetRecipe(StudyRecipe):
         height, across = splits.train[0]["mask"].shape
         return (
             f"All arms share the encoder ({width} channels, {kernel}×{kernel} kernels), the data at {height}×{across} "
-            f"pixels, {configuration.training.epochs} epochs and the optimiser; the best validation epoch was "
-            f"tested once"
+            f"pixels, at most {configuration.training.epochs} epochs, the optimiser and, where not said otherwise, "
+            f"{in_words(configuration.class_balancing)}; the best validation epoch was tested once. EncoderAddition "
+            f"adds the maps before pooling, which are those that Table 1's storage counts"
         )
+
+    def is_pictured(self, arm: str) -> bool:
+        """The rows of Table 1, once."""
+        return not arm.endswith(UNBALANCED)
 
     def trained_arms(self, performance: Performance) -> list[Arm]:
         """The arms of the claims asked for; beyond smoke, of all claims, every row of Table 1 with both balancings."""
@@ -174,9 +189,12 @@ class SegNetRecipe(StudyRecipe):
         """That of the decoder study, then of the benchmark and of Bayesian SegNet where they are trained."""
         plans = [super().plan(performance)]
         if self._trains_benchmark(performance):
-            plans.append(self._benchmark_study(performance, self.open_data(performance)).plan(performance))
+            plans.append(self._benchmark_study(performance, self.open_benchmark_data(performance)).plan(performance))
         if performance.asks(CALIBRATION):
-            plans.append(self._bayesian_study(performance, self.open_streets(performance)).plan(performance))
+            study = self._bayesian_study(performance, self.open_streets(performance))
+            plans += [study.plan(performance), self._sampling_plan(performance, study)]
+        if performance.scale != "smoke" and self._fills_tables(performance):
+            plans.append(timing_plan(BENCHMARK, device_of(performance.runtime)))
         return Plan(
             data=list(dict.fromkeys(one for plan in plans for one in plan.data)),
             arms=[one for plan in plans for one in plan.arms],
@@ -193,7 +211,7 @@ class SegNetRecipe(StudyRecipe):
         study = self.perform_study(performance)
         benchmark = self._perform_benchmark(performance)
         self._perform_calibration(performance)
-        if len(performance.claims) == len(performance.card.claims):
+        if self._fills_tables(performance):
             self._fill_tables(performance, study, benchmark)
 
     # the controlled benchmark
@@ -214,12 +232,14 @@ class SegNetRecipe(StudyRecipe):
                 )
                 performance.record(unmeasured_record(claim, note))
             return {}
-        splits = self.open_data(performance)
+        splits = self.open_benchmark_data(performance)
         if not performance.data:
             performance.use_data(splits)
         records = self._benchmark_study(performance, splits).perform(performance)
         height, width = splits.train[0]["mask"].shape
-        training = performance.configuration.benchmark.training
+        configuration = performance.configuration.benchmark
+        training = configuration.training
+        begun = f"weights begun with {configuration.weights}" if configuration.weights else "weights begun at random"
         for claim in claims:
             assert claim.paper is not None
             performance.record(
@@ -230,7 +250,8 @@ class SegNetRecipe(StudyRecipe):
                     undecided=self.stand_in(splits),
                     note=(
                         f"{splits.sizes()['train']} pictures of {height}×{width} where the paper has 3,433; "
-                        f"at most {training.epochs} epochs in batches of {training.batch_size}"
+                        f"at most {training.epochs} epochs in batches of {training.batch_size}; {begun}, where the "
+                        f"paper's encoders begin with ImageNet's VGG16 (benchmark.weights=vgg16_bn.pth)"
                     ),
                 )
             )
@@ -275,6 +296,14 @@ class SegNetRecipe(StudyRecipe):
             f"samples differ (bright).",
         )
 
+    def _sampling_plan(self, performance: Performance, study: Study) -> Plan:
+        """Of the samples drawn of every test picture, from one pass timed here."""
+        model = study.task.make_model(study.splits, BAYESIAN.configuration(study.configuration), seed=0).eval()
+        image = model.preprocess(study.splits.test[0]["image"])
+        passes = len(performance.seeds) * len(study.splits.test) * (BAYESIAN.arguments["num_samples"] + 1)
+        seconds = passes * min(time_forward({"": model}, image)[""]) / 1000
+        return Plan(data=[], arms=[], seeds=[], seconds=seconds, memory_bytes=0, disk_bytes=0)
+
     def _calibration_of(self, study: Study, seed: int, performance: Performance) -> dict[str, float]:
         assert performance.folder is not None
         step = f"calibration/seed{seed}"
@@ -287,6 +316,9 @@ class SegNetRecipe(StudyRecipe):
         return done
 
     # tables
+
+    def _fills_tables(self, performance: Performance) -> bool:
+        return len(performance.claims) == len(performance.card.claims)
 
     def _fill_tables(
         self,
@@ -305,15 +337,28 @@ class SegNetRecipe(StudyRecipe):
         sizes_note = f"Parameters, bytes, memory and times at {size} with 11 classes and the paper's widths"
         balanced = {row: _accuracies(study[row]) for row in DECODER_STUDY if row in study}
         unbalanced = {row: _accuracies(study[row + UNBALANCED]) for row in DECODER_STUDY if row + UNBALANCED in study}
-        trained = "accuracies from this run's arms"
-        benchmark_note = trained.capitalize() if benchmark else "Not trained at this scale; --scale paper does"
+        balancing = in_words(performance.configuration.class_balancing)
+        trained = f"accuracies from this run's arms, {balancing} where the paper has median-frequency balancing"
+        unbalanced_note = "Accuracies from this run's arms without class balancing"
+        benchmark_note = (
+            "Accuracies from this run's arms" if benchmark else "Not trained at this scale; --scale paper does"
+        )
         for table_id, measured, note in (
             ("decoder_study", merged(small, balanced), f"{sizes_note}; {trained}"),
-            ("decoder_study_unbalanced", unbalanced, trained.capitalize()),
+            ("decoder_study_unbalanced", unbalanced, unbalanced_note),
             ("benchmark", {row: _accuracies(one) for row, one in benchmark.items()}, benchmark_note),
             ("cost", large, sizes_note),
         ):
             performance.tables.append(table_record(tables[table_id], measured, undecided=stands_in, note=note))
+
+
+def in_words(class_balancing: str) -> str:
+    """How the classes are weighed in the loss."""
+    return {
+        "none": "no class balancing",
+        "median_frequency": "median-frequency balancing",
+        "sqrt_median_frequency": "the square root of median-frequency balancing",
+    }[class_balancing]
 
 
 def _accuracies(records: list[ArmRecord]) -> dict[str, list[float]]:

@@ -18,6 +18,7 @@ from encore.nn.model import num_parameters
 from encore.nn.timing import time_forward, time_training_step
 from encore.papers.segnet.baselines.decoders import feature_map_bytes
 from encore.papers.segnet.model import SegmentationHourglass, SegNet, SegNetBasic, stored_bytes
+from encore.results.performance import Plan
 from encore.results.record import ClaimRecord, exact_record
 
 PAPER_SIZE = (360, 480)
@@ -146,9 +147,9 @@ def inference_megabytes(claim: Claim) -> ClaimRecord:
         baselines={name: memory.total / 1e6 for name, memory in beside.items()},
         note=(
             f"Weights and the largest sum of maps alive at once, 10⁶ bytes, one picture of {PAPER_SIZE[0]}×"
-            f"{PAPER_SIZE[1]}, batch normalisation folded; of these, maps: {maps}.{why}: PyTorch frees a map after its "
-            f"last use, where Caffe, with which the paper measured, keeps every layer's, so that here the peak of most "
-            f"nets is the same first stage and the weights decide"
+            f"{PAPER_SIZE[1]}, contiguous layout, batch normalisation folded; of these, maps: {maps}.{why}: PyTorch "
+            f"frees a map after its last use, where Caffe, with which the paper measured, keeps every layer's, so that "
+            f"weights and single maps decide here"
         ),
     )
 
@@ -193,6 +194,25 @@ def measured_times(
         measured[name]["backward_milliseconds"] = [min(passes.backward)]
         progress.update("timing a training step", step, len(rows))
     return measured
+
+
+def timing_plan(rows: Mapping[str, Build], device: torch.device) -> Plan:
+    """What `measured_times` of `rows` costs, from one pass of SegNet timed here."""
+    models = [build(name, rows) for name in rows]
+    weights = [sum(tensor.nbytes for tensor in model.state_dict().values()) for model in models]
+    training = max(training_bytes(model, (1, 3, *PAPER_SIZE)) for model in models)
+    x = torch.rand(1, 3, *PAPER_SIZE).to(device, memory_format=torch.channels_last)
+    one = min(time_forward({"": on_device(folded(build("segnet", device="cpu")), device)}, x, repeats=1)[""]) / 1000
+    # four passes of inference, three steps of training that take three passes each; larger nets take twice SegNet's
+    return Plan(
+        data=[],
+        arms=[],
+        seeds=[],
+        seconds=2 * one * len(models) * (4 + 3 * 3),
+        memory_bytes=sum(weights) + training + 700 * 2**20,
+        disk_bytes=0,
+        notes=[f"{len(models)} networks are timed at {PAPER_SIZE[0]}×{PAPER_SIZE[1]} after the trainings"],
+    )
 
 
 def on_device(model: nn.Module, device: torch.device) -> nn.Module:

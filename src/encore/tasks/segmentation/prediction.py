@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from encore.base.errors import DataError
 from encore.base.files import write_text
@@ -77,14 +77,25 @@ def check_pictures(model: EncoreModel, files: Sequence[Path], progress: Progress
     Raises:
         DataError: a picture is damaged, or takes more memory than there is.
     """
-    largest = 0
+    largest, height, width = files[0], 0, 0
     for step, file in enumerate(files, start=1):
-        height, width = read_image(file).shape[-2:]
-        if height * width > largest:
-            largest = height * width
-            inputs = model.preprocessing.size or (height, width)
-            check_memory(model, (1, 3, *inputs), f"{file} of {height}×{width} pixels")
+        size = read_image(file).shape[-2:]
+        if size.numel() > height * width:
+            largest, (height, width) = file, size
         progress.update("checking pictures", step, len(files))
+    check_memory(_Labels(model), (1, 3, height, width), f"{largest} of {height}×{width} pixels", torch.uint8)
+
+
+class _Labels(nn.Module):
+    """What prediction does with one picture, from its bytes to its classes."""
+
+    def __init__(self, model: EncoreModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(1, 3, H, W) uint8 → (1, H, W)."""
+        return answer_at(self.model, image, tuple(image.shape[-2:])).labels
 
 
 def predict_files(
