@@ -66,12 +66,12 @@ class Mode:
 
 
 def modes(dtypes: Sequence[str]) -> list[Mode]:
-    """Eager and compiled, contiguous and channels last, in each type."""
+    """Eager and compiled, in each type; contiguous and channels last in float32, channels last in others."""
     return [
         Mode(compiled, channels_last, dtype)
         for dtype in dtypes
         for compiled in (False, True)
-        for channels_last in (False, True)
+        for channels_last in ((False, True) if dtype == "float32" else (True,))
     ]
 
 
@@ -163,6 +163,15 @@ def write_results(name: str, content: dict[str, Any], device: torch.device) -> P
     return path
 
 
+def earlier(name: str, chosen: Sequence[Mode]) -> dict[str, Any]:
+    """What `results/<name>.json` holds, rows of the `chosen` modes left out."""
+    content: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    new = [asdict(mode) for mode in chosen]
+    for key in [key for key in content if key.endswith("rows")]:
+        content[key] = [row for row in content[key] if {name: row[name] for name in new[0]} not in new]
+    return content
+
+
 def plot_ratios(name: str, rows: Sequence[dict[str, Any]], reference: str, title: str) -> Path:
     """Bars of speed relative to `reference` in each mode, into `docs/images/benchmarks/<name>.png`."""
     key = "speed_relative_to_" + reference
@@ -201,6 +210,7 @@ def arguments(description: str | None) -> argparse.Namespace:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--rounds", type=int, default=3, help="timed passes of every network, after one that is not")
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--add", action="store_true", help="keep what the last run measured in other modes")
     parser.add_argument("--peak-of", help=argparse.SUPPRESS)
     return parser.parse_args()
 

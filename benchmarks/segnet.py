@@ -1,6 +1,6 @@
 """SegNet beside the networks of its benchmark: images per second and peak memory of one picture of 360×480.
 
-    python -m benchmarks.segnet [--device cuda] [--rounds 3] [--dtypes float32 bfloat16]
+    python -m benchmarks.segnet [--device cuda] [--rounds 3] [--dtypes float32 bfloat16] [--add]
 
 All networks have batch normalisation folded into their convolutions, as `encore predict` runs them;
 `segnet_not_folded` shows what that gains, `segnet_int64_indices` what PyTorch's own pooling indices cost.
@@ -11,7 +11,17 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from benchmarks.harness import arguments, dump, measure, modes, peak_megabytes, peak_of, plot_ratios, write_results
+from benchmarks.harness import (
+    arguments,
+    dump,
+    earlier,
+    measure,
+    modes,
+    peak_megabytes,
+    peak_of,
+    plot_ratios,
+    write_results,
+)
 from encore.nn.batch_norm import folded
 from encore.papers.segnet import sizes
 
@@ -39,13 +49,16 @@ def main() -> None:
         dump(round(peak_of(build, options.peak_of, SHAPE, device), 1))
         return
     chosen = modes(options.dtypes)
+    in_float32 = [mode for mode in chosen if mode.dtype == "float32"]
+    kept = earlier("segnet", chosen) if options.add else {"rows": [], "study_rows": []}
     content = {
         "shape": list(SHAPE),
         "reference": REFERENCE,
-        "rows": measure(build, NAMES, REFERENCE, SHAPE, chosen, device, options.rounds),
+        "rows": kept["rows"] + measure(build, NAMES, REFERENCE, SHAPE, chosen, device, options.rounds),
         "study_reference": "segnet_basic",
-        "study_rows": measure(build, STUDY, "segnet_basic", SHAPE, modes(options.dtypes[:1]), device, options.rounds),
-        "peak_megabytes": peak_megabytes("segnet", (*NAMES, *STUDY), device),
+        "study_rows": kept["study_rows"]
+        + measure(build, STUDY, "segnet_basic", SHAPE, in_float32, device, options.rounds),
+        "peak_megabytes": kept.get("peak_megabytes") or peak_megabytes("segnet", (*NAMES, *STUDY), device),
     }
     write_results("segnet", content, device)
     plot_ratios("segnet", content["rows"], REFERENCE, "One picture of 360×480, 11 classes")
