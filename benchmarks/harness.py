@@ -194,7 +194,7 @@ def plot_ratios(name: str, rows: Sequence[dict[str, Any]], reference: str, title
     axes.invert_yaxis()
     axes.set_xlabel(f"speed relative to {reference} in the same mode (more is faster)")
     axes.set_title(title, loc="left", fontsize=10)
-    axes.legend(fontsize=7, loc="lower right", frameon=False)
+    figure.legend(fontsize=7, loc="outside lower center", ncols=2, frameon=False)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     path = PLOTS / f"{name}.png"
