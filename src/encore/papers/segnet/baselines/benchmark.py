@@ -13,6 +13,7 @@ SegNet's. What the paper leaves open is said at each class.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,9 +43,9 @@ class VGG16Encoder(SegmentationHourglass):
         super().__init__(num_classes, in_channels, ENCODER, kernel_size=3, dropout=dropout, dropout_places=("wide",))
         self.add_decoder()
 
+    @abstractmethod
     def add_decoder(self) -> None:
         """Make what follows the encoder."""
-        raise NotImplementedError
 
     def wide(self, name: str, x: Tensor) -> Tensor:
         """A unit that stands for a fully connected layer, with dropout."""
