@@ -66,7 +66,7 @@ COMPARISONS = {
 BENCHMARK_CLAIMS = ("benchmark_mean_iou", "benchmark_boundary_f1")
 CALIBRATION = "calibration"
 
-STREETS_SAMPLES = {"smoke": (48, 12, 16), "laptop": (367, 101, 233), "paper": (367, 101, 233)}
+STREETS_SAMPLES = {"smoke": (48, 8, 8), "laptop": (367, 101, 233), "paper": (367, 101, 233)}
 """Pictures for training, validation and test from Streets; as many as CamVid has, but for smoke."""
 
 
@@ -101,7 +101,7 @@ DEFAULTS: dict[Scale, dict[str, Any]] = {
         **_SMALL,
         "model_arguments": {"width": 16, "kernel_size": 3},
         "image_size": [72, 96],
-        "training": {**_SMALL["training"], "epochs": 3},
+        "training": {**_SMALL["training"], "epochs": 2},
     },
     "laptop": _SMALL,
     # Section 4: no augmentation; pictures as large as the data at hand has them. The study: rate 0.1, batches of 12,
