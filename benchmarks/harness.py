@@ -172,8 +172,8 @@ def earlier(name: str, chosen: Sequence[Mode]) -> dict[str, Any]:
     return content
 
 
-def plot_ratios(name: str, rows: Sequence[dict[str, Any]], reference: str, title: str) -> Path:
-    """Bars of speed relative to `reference` in each mode, into `docs/images/benchmarks/<name>.png`."""
+def plot_ratios(rows: Sequence[dict[str, Any]], reference: str, title: str) -> Path:
+    """Bars of speed relative to `reference` in each mode, into `docs/images/benchmarks/<reference>.png`."""
     key = "speed_relative_to_" + reference
     names = list(dict.fromkeys(row["network"] for row in rows))
     kinds = list(dict.fromkeys(Mode(row["compiled"], row["channels_last"], row["dtype"]) for row in rows))
@@ -197,7 +197,7 @@ def plot_ratios(name: str, rows: Sequence[dict[str, Any]], reference: str, title
     figure.legend(fontsize=7, loc="outside lower center", ncols=2, frameon=False)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    path = PLOTS / f"{name}.png"
+    path = PLOTS / f"{reference}.png"
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=130)
     plt.close(figure)

@@ -61,8 +61,8 @@ def main() -> None:
         "peak_megabytes": kept.get("peak_megabytes") or peak_megabytes("segnet", (*NAMES, *STUDY), device),
     }
     write_results("segnet", content, device)
-    plot_ratios("segnet", content["rows"], REFERENCE, "One picture of 360×480, 11 classes")
-    plot_ratios("segnet_basic", content["study_rows"], "segnet_basic", "Table 1's networks, one picture of 360×480")
+    plot_ratios(content["rows"], REFERENCE, "One picture of 360×480, 11 classes")
+    plot_ratios(content["study_rows"], "segnet_basic", "Table 1's networks, one picture of 360×480")
 
 
 if __name__ == "__main__":

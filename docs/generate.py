@@ -9,6 +9,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,11 +129,7 @@ def blocks() -> list[str]:
     """The modules; returns lines of the navigation."""
     lines = []
     for title, modules in BLOCKS.items():
-        page = write(
-            f"reference/{title.lower().replace(' ', '-')}.md",
-            f"# {title}\n\n" + "\n\n".join(f"::: {module}" for module in modules) + "\n",
-        )
-        lines.append(f"* [{title}]({page})")
+        lines.append(modules_page(title.lower().replace(" ", "-"), title, modules))
     for room in sorted(path.parent for path in ROOMS.glob("*/model.py")):
         modules = [
             ".".join(("encore.papers", *path.relative_to(ROOMS).with_suffix("").parts))
@@ -140,12 +137,14 @@ def blocks() -> list[str]:
             if path.name != "__init__.py"
         ]
         title = f"Models of {registry.cards()[room.name].title.partition(':')[0]}"
-        page = write(
-            f"reference/{room.name}.md",
-            f"# {title}\n\n" + "\n\n".join(f"::: {module}" for module in modules) + "\n",
-        )
-        lines.append(f"* [{title}]({page})")
+        lines.append(modules_page(room.name, title, modules))
     return lines
+
+
+def modules_page(name: str, title: str, modules: Sequence[str]) -> str:
+    """The docstrings of `modules` as one page; returns its line of the navigation."""
+    page = write(f"reference/{name}.md", f"# {title}\n\n" + "\n\n".join(f"::: {one}" for one in modules) + "\n")
+    return f"* [{title}]({page})"
 
 
 def speed() -> str:
@@ -159,13 +158,11 @@ def speed() -> str:
             f"{found['created'][:10]}, {found['machine']}, {found['threads']} threads, torch "
             f"{found['versions']['torch']}; input {'×'.join(str(side) for side in found['shape'])}."
         )
-        for key, reference, plot in (
-            ("rows", found["reference"], path.stem),
-            ("study_rows", found.get("study_reference"), f"{path.stem}_basic"),
-        ):
-            if key in found:
-                parts.append(speed_table(found[key], reference, found["peak_megabytes"]))
-                parts.append(f"![Speed relative to {reference}](images/benchmarks/{plot}.png)")
+        for prefix in ("", "study_"):
+            if f"{prefix}rows" in found:
+                reference = found[f"{prefix}reference"]
+                parts.append(speed_table(found[f"{prefix}rows"], reference, found["peak_megabytes"]))
+                parts.append(f"![Speed relative to {reference}](images/benchmarks/{reference}.png)")
     return write("speed.md", "\n\n".join(parts) + "\n")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from encore.base.errors import CheckpointError
@@ -80,6 +80,18 @@ def _refused(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if "Unsupported" in line or "GLOBAL" in line]
     return (telling or lines or [type(error).__name__])[0][:160]
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write tensors by name, with `metadata` beside the usual `format`.
+
+    Raises:
+        OSError: the disk is full or cannot be written; `replacing` says so in one line.
+    """
+    try:
+        save_file(dict(tensors), path, metadata={"format": "pt", **(metadata or {})})
+    except SafetensorError as error:  # what the library makes of a full disk
+        raise OSError(str(error)) from error
 
 
 def unwrapped(content: Any, where: str) -> dict[str, Tensor]:

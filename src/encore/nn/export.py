@@ -20,13 +20,13 @@ from typing import Any, Literal, get_args
 import torch
 import torch.fx.experimental._config as tracing_configuration
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from encore.base.errors import EncoreError, InputError, RunFolderError
-from encore.base.files import replacing, unwritable
+from encore.base.files import replacing
 from encore.nn.batch_norm import folded
+from encore.nn.checkpoints import write_safetensors
 from encore.nn.model import EncoreModel
 
 Format = Literal["onnx", "torch-export", "safetensors"]
@@ -206,10 +206,7 @@ def metadata(model: EncoreModel, note: str | None = None) -> dict[str, str]:
 
 def _write_safetensors(model: EncoreModel, path: Path) -> float:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    try:
-        save_file(tensors, path, metadata={"format": "pt", **metadata(model)})
-    except SafetensorError as error:  # what the library makes of a full disk
-        raise unwritable(path, OSError(str(error))) from error
+    write_safetensors(path, tensors, metadata(model))
     read = load_file(path)
     if read.keys() != tensors.keys() or any(not read[name].equal(tensor) for name, tensor in tensors.items()):
         raise EncoreError(f"{path} does not hold the model's weights as they are")

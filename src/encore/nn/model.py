@@ -10,12 +10,11 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 import torch
 import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from encore.base.errors import InputError
-from encore.base.files import replacing, unwritable, write_json
+from encore.base.files import replacing, write_json
+from encore.nn.checkpoints import write_safetensors
 
 CONFIG = "config.json"
 """The file that describes a model or run, under the key `encore`."""
@@ -67,6 +66,10 @@ class Preprocessing:
         if self.size is not None and tuple(inputs.shape[-2:]) != tuple(self.size):
             inputs = F.interpolate(inputs, self.size, mode="bilinear", antialias=True, align_corners=False)
         return inputs
+
+
+IMAGENET = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+"""What most networks trained on ImageNet take, torchvision's among them: RGB 0…1, normalised."""
 
 
 class FeatureInfo(NamedTuple):
@@ -187,12 +190,8 @@ class EncoreModel(nn.Module, PyTorchModelHubMixin):
         """
         folder = Path(folder)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
-        path = folder / "model.safetensors"
-        with replacing(path) as temporary:
-            try:
-                save_file(tensors, temporary, metadata={"format": "pt"})
-            except SafetensorError as error:  # what the library makes of a full disk
-                raise unwritable(path, OSError(str(error))) from error
+        with replacing(folder / "model.safetensors") as temporary:
+            write_safetensors(temporary, tensors)
         write_json(folder / CONFIG, {"encore": self.description(), **more})
 
     def _save_pretrained(self, save_directory: Path) -> None:

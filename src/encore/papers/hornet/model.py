@@ -2,7 +2,7 @@
 
 gnConv multiplies features with depthwise-convolved copies of themselves, n times over, each time with twice the
 channels; an output depends on products of n + 1 values, at the cost of one large-kernel convolution. Names of
-parameters are those of the official code, so that its checkpoints load as they are.
+parameters are those of the official code, but for `gnconv`, which is one `mixer` among others here.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from encore.base.registry import register_model
-from encore.nn.model import EncoreModel, FeatureInfo, Preprocessing
+from encore.nn.model import IMAGENET, EncoreModel, FeatureInfo
 
-IMAGENET = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 EPS = 1e-6
 
 

@@ -299,6 +299,7 @@ class SegNetRecipe(StudyRecipe):
     def _sampling_plan(self, performance: Performance, study: Study) -> Plan:
         """Of the samples drawn of every test picture, from one pass timed here."""
         model = study.task.make_model(study.splits, BAYESIAN.configuration(study.configuration), seed=0).eval()
+        model.to(device_of(performance.runtime))
         image = model.preprocess(study.splits.test[0]["image"])
         passes = len(performance.seeds) * len(study.splits.test) * (BAYESIAN.arguments["num_samples"] + 1)
         seconds = passes * min(time_forward({"": model}, image)[""]) / 1000
@@ -326,7 +327,7 @@ class SegNetRecipe(StudyRecipe):
         study: dict[str, list[ArmRecord]],
         benchmark: dict[str, list[ArmRecord]],
     ) -> None:
-        stands_in = any(used.embedded for used in performance.data if used.name == performance.data[0].name)
+        stands_in = performance.data[0].embedded
         tables = {table.id: table for table in performance.card.tables}
         small, large = measured_sizes(DECODER_STUDY), measured_sizes(BENCHMARK)
         if performance.scale != "smoke":

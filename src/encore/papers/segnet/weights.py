@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from encore.base.errors import CheckpointError
 from encore.data.streets.classes import CLASSES, COLOURS
-from encore.nn.model import EncoreModel, Preprocessing
+from encore.nn.model import IMAGENET, EncoreModel
 from encore.papers.segnet.model import ENCODER
 from encore.papers.segnet.sizes import PAPER_SIZE
 from encore.tasks.segmentation.pictures import class_colours
@@ -27,9 +27,6 @@ BASIC_CLASSIFIERS = {"conv_classifier": "segnet_basic", "dense_softmax_inner_pro
 
 VGG16_BN_PLACES = (0, 3, 7, 10, 14, 17, 20, 24, 27, 30, 34, 37, 40)
 """Of the convolutions in torchvision's `vgg16_bn().features`; each one's batch normalisation follows it."""
-
-IMAGENET = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-"""What torchvision's weights take: RGB 0…1, normalised."""
 
 
 def recognises(state: Mapping[str, Tensor]) -> bool:

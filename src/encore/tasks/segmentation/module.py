@@ -76,10 +76,14 @@ def logits_at(model: EncoreModel, images: Tensor, size: tuple[int, ...]) -> Tens
 
     A model that was trained at another size sees the images at its own, by its preprocessing.
     """
-    logits: Tensor = model(model.preprocess(images)).float()
-    if tuple(logits.shape[-2:]) != tuple(size):
-        logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
-    return logits
+    return resized(model(model.preprocess(images)).float(), size)
+
+
+def resized(maps: Tensor, size: tuple[int, ...]) -> Tensor:
+    """(B, C, h, w) resized bilinearly to (B, C, *size)."""
+    if tuple(maps.shape[-2:]) == tuple(size):
+        return maps
+    return F.interpolate(maps, size, mode="bilinear", align_corners=False)
 
 
 def labels_at(scores: Tensor, size: tuple[int, ...]) -> Tensor:
@@ -95,18 +99,16 @@ def labels_at(scores: Tensor, size: tuple[int, ...]) -> Tensor:
         (B, H, W) int64.
     """
     height, width = size
-    if tuple(scores.shape[-2:]) == (height, width):
-        return scores.argmax(1)
     rows = max(1, BAND_BYTES // (scores.shape[0] * scores.shape[1] * width * scores.element_size()))
-    if rows >= height:
-        return F.interpolate(scores, (height, width), mode="bilinear", align_corners=False).argmax(1)
+    if rows >= height or tuple(scores.shape[-2:]) == (height, width):
+        return resized(scores, size).argmax(1)
     y, x = ((2 * torch.arange(side, device=scores.device) + 1) / side - 1 for side in (height, width))
     bands = []
     for band in y.split(rows):
         grid = torch.stack([x.expand(len(band), -1), band.unsqueeze(1).expand(-1, width)], dim=-1)
         grid = grid.expand(len(scores), -1, -1, -1)
-        resized = F.grid_sample(scores, grid, mode="bilinear", padding_mode="border", align_corners=False)
-        bands.append(resized.argmax(1))
+        here = F.grid_sample(scores, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        bands.append(here.argmax(1))
     return torch.cat(bands, dim=1)
 
 

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from matplotlib import colormaps
 from PIL import Image
 from torch import Tensor
@@ -18,27 +17,20 @@ from encore.data.contracts import VOID, SegmentationDataset, SegmentationSample
 from encore.nn.model import EncoreModel
 from encore.nn.monte_carlo import Posterior, StochasticModel, posterior
 from encore.tasks.segmentation.metrics import SegmentationMetrics
-from encore.tasks.segmentation.module import labels_at, logits_at
+from encore.tasks.segmentation.module import labels_at, logits_at, resized
 from encore.tasks.segmentation.pictures import colour_mask, picture_sheet
 
 
 def posterior_at(model: EncoreModel, images: Tensor, size: tuple[int, ...]) -> Posterior:
     """What samples say of `images`, (B, 3, H, W) uint8 RGB: mean and variance resized bilinearly to `size`."""
-    mean, variance = (resized(part, size) for part in posterior_of(model, images))
+    mean, variance = (resized(part, size) for part in own_posterior(model, images))
     return Posterior(mean, variance)
 
 
-def posterior_of(model: EncoreModel, images: Tensor) -> Posterior:
+def own_posterior(model: EncoreModel, images: Tensor) -> Posterior:
     """What samples say of `images`, (B, 3, H, W) uint8 RGB, at the size at which the model answers."""
     assert isinstance(model, StochasticModel)
     return posterior(model, model.preprocess(images))
-
-
-def resized(maps: Tensor, size: tuple[int, ...]) -> Tensor:
-    """(B, C, h, w) resized bilinearly to (B, C, *size)."""
-    if tuple(maps.shape[-2:]) == tuple(size):
-        return maps
-    return F.interpolate(maps, size, mode="bilinear", align_corners=False)
 
 
 class Answer(NamedTuple):
@@ -58,7 +50,7 @@ def answer_at(model: EncoreModel, images: Tensor, size: tuple[int, ...]) -> Answ
     """Ask `model`, in evaluation mode, about `images`, (B, 3, H, W) uint8 RGB; the answer is of `size`."""
     if not isinstance(model, StochasticModel):
         return Answer(labels_at(model(model.preprocess(images)).float(), size), None)
-    answer = posterior_of(model, images)
+    answer = own_posterior(model, images)
     return Answer(labels_at(answer.mean, size), resized(answer.uncertainty.unsqueeze(1), size).squeeze(1))
 
 
