@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from encore.base.errors import DataError
 from encore.data.contracts import VOID
-from encore.data.images import MAX_CLASSES
+from encore.data.images import MAX_CLASSES, unreadable
 
 CLASSES_FILE = "classes.txt"
 
@@ -26,6 +27,24 @@ class ClassNames:
 
     names: tuple[str, ...]
     void: frozenset[int] = frozenset()
+
+
+def class_lines(folder: Path, parts: Collection[str]) -> tuple[list[str], Path] | None:
+    """The lines of `classes.txt` and where it is: in `folder` or, if that is one of `parts`, beside it.
+
+    Raises:
+        DataError: the file cannot be read, or is no text.
+    """
+    places = [place for place in (folder.absolute(), folder.resolve()) if place.name in parts]  # either may be a link
+    for file in (place / CLASSES_FILE for place in [folder, *(place.parent for place in places)]):
+        if file.is_file():
+            try:
+                return file.read_text(encoding="utf-8-sig").splitlines(), file
+            except UnicodeDecodeError:
+                raise DataError(f"{file} is no UTF-8 text", "save it as UTF-8, one class per line") from None
+            except OSError as error:
+                raise unreadable(file, error) from None
+    return None
 
 
 def parse_classes(lines: Iterable[str], where: str) -> ClassNames:

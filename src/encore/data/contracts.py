@@ -7,7 +7,7 @@ annotated. Samples are plain dictionaries of tensors and strings, so that PyTorc
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypedDict, runtime_checkable
 
@@ -25,15 +25,51 @@ class Samples(Protocol):
     def __getitem__(self, index: Any) -> Any: ...
 
 
-class SegmentationSample(TypedDict):
-    """One picture with its class mask."""
+class ImageSample(TypedDict):
+    """One picture of which nothing else is known."""
 
     image: Tensor
     """(3, H, W) uint8, RGB, 0…255."""
-    mask: Tensor
-    """(H, W) uint8, class index or `VOID`."""
     name: str
     """Where it came from, without folder and suffix; names the files that `predict` writes."""
+
+
+class ClassificationSample(ImageSample):
+    """One picture with its class."""
+
+    label: int
+    """Class index, 0…K-1."""
+
+
+class SegmentationSample(ImageSample):
+    """One picture with its class mask."""
+
+    mask: Tensor
+    """(H, W) uint8, class index or `VOID`."""
+
+
+@runtime_checkable
+class ImageDataset(Protocol):
+    """A map-style dataset whose samples hold at least an `ImageSample`."""
+
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Any: ...
+
+
+@runtime_checkable
+class ClassificationDataset(Protocol):
+    """A map-style dataset of `ClassificationSample`."""
+
+    classes: tuple[str, ...]
+    labels: Sequence[int]
+    """The class index of every sample, known without reading pictures."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> ClassificationSample: ...
 
 
 @runtime_checkable
@@ -54,11 +90,13 @@ class DataSplits:
     Attributes:
         name: the registered name (`camvid`, `streets`) or the folder's path.
         train, val, test: map-style datasets of the task's sample type.
-        classes: class names in index order.
+        classes: class names in index order; none of pictures without truth.
         origin: how the cut was made: `"given"` (the source has its own) or a sentence that lets it be
             repeated (`"seeded split 80/10/10, seed 0"`).
         source: what the data is, for the record: licence, resolution, or the renderer's seed.
         embedded: true where Encore made or ships the data itself.
+        colours: of the classes in masks, where the source has its own.
+        skipped: files that could not be read and were left out, where the task goes on without them.
     """
 
     name: str
@@ -70,12 +108,13 @@ class DataSplits:
     source: str = ""
     embedded: bool = False
     colours: tuple[tuple[int, int, int], ...] | None = field(default=None)
+    skipped: tuple[str, ...] = ()
 
     def sizes(self) -> dict[str, int]:
         """Number of samples in each part."""
         return {"train": len(self.train), "val": len(self.val), "test": len(self.test)}
 
 
-def names_of(samples: Iterable[SegmentationSample]) -> list[str]:
+def names_of(samples: Iterable[ImageSample]) -> list[str]:
     """The names of `samples` in order."""
     return [sample["name"] for sample in samples]

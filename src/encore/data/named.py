@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 from encore.base.errors import DataError, UnknownNameError
 from encore.base.progress import ProgressReporter
@@ -18,6 +19,8 @@ from encore.data.resizing import Size, fit_sizes
 from encore.data.segmentation_arrays import open_arrays
 from encore.data.segmentation_folder import LAYOUT, open_folder
 from encore.data.splits import complete_parts, cut_whole
+
+Dataset = TypeVar("Dataset")
 
 Roots = Mapping[str, Path]
 """Where named sets lie, by name: what `--data NAME=PATH` said."""
@@ -94,9 +97,9 @@ def named_set(name: str) -> NamedSet:
 def find_set_path(name: str, roots: Roots) -> Path | None:
     """Where the set `name` lies: what `--data` says, else below `$ENCORE_DATA`; None where it is absent."""
     if name in roots:
-        return _expanded(str(roots[name]))
+        return expanded(str(roots[name]))
     below = os.environ.get(DATA_VARIABLE)
-    path = _expanded(below) / name if below else None
+    path = expanded(below) / name if below else None
     return path if path is not None and path.exists() else None
 
 
@@ -110,10 +113,7 @@ def open_set(name: str, *, image_size: Size | None, seed: int, roots: Roots) -> 
     one = named_set(name)
     path = None if one.embedded else find_set_path(name, roots)
     if path is None and not one.embedded:
-        raise DataError(
-            f"the data set '{name}' is not here",
-            f"download it with: encore data get {name}; or say where it lies: --data {name}=PATH or {DATA_VARIABLE}",
-        )
+        raise absent(name)
     return fit_sizes(one.open(path, image_size=image_size, seed=seed), image_size)
 
 
@@ -134,9 +134,10 @@ def open_segmentation(
         DataError: nothing is there, or it cannot be used; the message says what and where.
     """
     if source in named_sets():
+        check_task(source, "segmentation")
         return open_set(source, image_size=image_size, seed=seed, roots=roots or {})
-    path = _existing(source)
-    known = _recognised(path)
+    path = existing(source)
+    known = recognised(path, "segmentation")
     if known is not None:
         return fit_sizes(known.open(path, image_size=image_size, seed=seed), image_size)
     parts = _parts_at(path)
@@ -165,22 +166,62 @@ def open_segmentation_part(
     Raises:
         DataError: as for `open_segmentation`; a source with parts but no test/ and no val/.
     """
-    path = None if source in named_sets() else _existing(source)
-    known = named_set(source) if path is None else _recognised(path)
-    if known is not None:
-        place = path if path is not None or known.embedded else find_set_path(known.name, roots or {})
-        if place is None and not known.embedded:
-            open_set(known.name, image_size=None, seed=0, roots=roots or {})  # says what is missing
-        return known.open(place, image_size=None, seed=0).test
-    assert path is not None
-    parts = _parts_at(path, num_classes)
+    named = named_splits(source, "segmentation", roots or {})
+    if named is not None:
+        return named.test
+    path = existing(source)
+    return held_out(_parts_at(path, num_classes), path)
+
+
+def named_splits(source: str, task: str, roots: Roots) -> DataSplits | None:
+    """The parts, at their own size, of the set that `source` names or holds; None if it is none.
+
+    Raises:
+        DataError: the set is for another task, absent or damaged; a path where nothing lies.
+    """
+    if source in named_sets():
+        check_task(source, task)
+        known, path = named_set(source), find_set_path(source, roots)
+        if path is None and not known.embedded:
+            raise absent(source)
+        return known.open(None if known.embedded else path, image_size=None, seed=0)
+    path = existing(source)
+    found = recognised(path, task)
+    return None if found is None else found.open(path, image_size=None, seed=0)
+
+
+def held_out(parts: Mapping[str, Dataset], where: Path) -> Dataset:
+    """What a model is measured on: test, else val, or all where there are no parts.
+
+    Raises:
+        DataError: there is train/ alone.
+    """
     for part in ("all", "test", "val"):
         if part in parts:
             return parts[part]
-    raise DataError(f"{path} has train/ alone, which a model may have learnt from", "name a folder with test/")
+    raise DataError(f"{where} has train/ alone, which a model may have learnt from", "name a folder with test/")
 
 
-def _expanded(path: str) -> Path:
+def check_task(name: str, task: str) -> None:
+    """See that the named set is for `task`.
+
+    Raises:
+        DataError: it is for another one.
+    """
+    if named_set(name).task != task:
+        fit = ", ".join(one.name for one in named_sets().values() if one.task == task)
+        raise DataError(f"the data set '{name}' is for {named_set(name).task}, not for {task}", f"name one of: {fit}")
+
+
+def absent(name: str) -> DataError:
+    """Say that a named set is not here, and how to get it."""
+    return DataError(
+        f"the data set '{name}' is not here",
+        f"download it with: encore data get {name}; or say where it lies: --data {name}=PATH or {DATA_VARIABLE}",
+    )
+
+
+def expanded(path: str) -> Path:
     """`path` with `~` resolved, where that is possible."""
     try:
         return Path(path).expanduser()
@@ -188,22 +229,29 @@ def _expanded(path: str) -> Path:
         return Path(path)
 
 
-def _existing(source: str) -> Path:
+def existing(source: str, layout: str = LAYOUT) -> Path:
+    """The path that `source` means.
+
+    Raises:
+        DataError: nothing is there.
+        UnknownNameError: it looks like the name of a set, and is none.
+    """
     if not source.strip():
         raise DataError("the name of the data is empty", f"name a folder or one of: {', '.join(named_sets())}")
-    path = _expanded(source)
+    path = expanded(source)
     try:
         if path.exists():
             return path
     except OSError as error:  # no permission, or a name longer than names can be
         raise unreadable(path, error) from None
     if "/" in source or "." in source:
-        raise DataError(f"{path} does not exist", f"name a folder; {LAYOUT}")
+        raise DataError(f"{path} does not exist", f"name a folder; {layout}")
     raise UnknownNameError("data set or folder", source, named_sets())
 
 
-def _recognised(path: Path) -> NamedSet | None:
-    return next((one for one in named_sets().values() if one.recognises(path)), None)
+def recognised(path: Path, task: str) -> NamedSet | None:
+    """The set for `task` that lies at `path` in one of its forms, if any."""
+    return next((one for one in named_sets().values() if one.task == task and one.recognises(path)), None)
 
 
 def _parts_at(path: Path, num_classes: int | None = None) -> dict[str, SegmentationDataset]:

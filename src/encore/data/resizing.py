@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from encore.base.errors import ConfigurationError
-from encore.data.contracts import DataSplits, SegmentationDataset, SegmentationSample
+from encore.data.contracts import DataSplits, ImageDataset
 
 Size = tuple[int, int]
 """(height, width) in pixels."""
@@ -38,7 +39,7 @@ def resize_mask(mask: Tensor, size: Size) -> Tensor:
 
 
 class Resized:
-    """A `SegmentationDataset` whose samples all have one size.
+    """A dataset whose samples all have one size.
 
     Args:
         dataset: of any sizes.
@@ -48,23 +49,23 @@ class Resized:
         ConfigurationError: a size below 1.
     """
 
-    def __init__(self, dataset: SegmentationDataset, size: Size) -> None:
+    def __init__(self, dataset: ImageDataset, size: Size) -> None:
         if min(size) < 1:
             raise ConfigurationError(f"the image size {size} is none", "give height and width of at least 1")
         self.dataset, self.size = dataset, (int(size[0]), int(size[1]))
         self.classes = dataset.classes
+        self.labels = labels_of(dataset)
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> SegmentationSample:
-        """The sample with image (3, *size) and mask `size`, both uint8."""
-        sample = self.dataset[index]
-        return {
-            **sample,
-            "image": resize_image(sample["image"], self.size),
-            "mask": resize_mask(sample["mask"], self.size),
-        }
+    def __getitem__(self, index: int) -> Any:
+        """The sample with image (3, *size) and, where it has one, mask `size`, both uint8."""
+        sample = {**self.dataset[index]}
+        sample["image"] = resize_image(sample["image"], self.size)
+        if "mask" in sample:
+            sample["mask"] = resize_mask(sample["mask"], self.size)
+        return sample
 
     @property
     def sizes(self) -> list[Size]:
@@ -73,21 +74,22 @@ class Resized:
 
 
 class Kept:
-    """A `SegmentationDataset` that reads every sample once and then has it in memory.
+    """A dataset that reads every sample once and then has it in memory.
 
     Samples are kept as they are first asked for, per process: each worker of a DataLoader keeps its own.
     The tensors that come out are shared with the store; do not write into them.
     """
 
-    def __init__(self, dataset: SegmentationDataset) -> None:
+    def __init__(self, dataset: ImageDataset) -> None:
         self.dataset = dataset
         self.classes = dataset.classes
-        self._kept: dict[int, SegmentationSample] = {}
+        self.labels = labels_of(dataset)
+        self._kept: dict[int, Any] = {}
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> SegmentationSample:
+    def __getitem__(self, index: int) -> Any:
         """The sample, read on first use."""
         if index not in self._kept:
             self._kept[index] = self.dataset[index]
@@ -102,16 +104,22 @@ class Kept:
         return sizes_of(self.dataset)
 
 
-def sizes_of(dataset: SegmentationDataset) -> list[Size]:
+def labels_of(dataset: ImageDataset) -> tuple[int, ...] | None:
+    """The class index of every sample, where the dataset has one class per sample and knows them unread."""
+    labels = getattr(dataset, "labels", None)
+    return None if labels is None else tuple(labels)
+
+
+def sizes_of(dataset: ImageDataset) -> list[Size]:
     """(height, width) of every sample: what `dataset.sizes` says, else by looking at each."""
     known: Iterable[Size] | None = getattr(dataset, "sizes", None)
     if known is not None:
         return list(known)
-    shapes = (dataset[index]["mask"].shape for index in range(len(dataset)))
-    return [(int(shape[0]), int(shape[1])) for shape in shapes]
+    shapes = (dataset[index]["image"].shape for index in range(len(dataset)))
+    return [(int(shape[1]), int(shape[2])) for shape in shapes]
 
 
-def most_common_size(dataset: SegmentationDataset) -> Size:
+def most_common_size(dataset: ImageDataset) -> Size:
     """The (height, width) that most samples have; of equally frequent ones the first to occur."""
     return Counter(sizes_of(dataset)).most_common(1)[0][0]
 
@@ -134,11 +142,17 @@ def fit_sizes(splits: DataSplits, image_size: Size | None) -> DataSplits:
     if found != {size}:
         parts = {name: Resized(part, size) for name, part in parts.items()}
         source = f"{source}; resized to {size[0]} × {size[1]}".removeprefix("; ")
-    if sum(decoded_bytes(part) for part in parts.values()) <= KEEP_BYTES:
-        parts = {name: Kept(part) for name, part in parts.items()}
-    return replace(splits, source=source, **parts)
+    return kept_if_small(replace(splits, source=source, **parts))
 
 
-def decoded_bytes(dataset: SegmentationDataset) -> int:
+def kept_if_small(splits: DataSplits) -> DataSplits:
+    """Keep all parts in memory if they take at most `KEEP_BYTES`, decoded."""
+    parts = {"train": splits.train, "val": splits.val, "test": splits.test}
+    if sum(decoded_bytes(part) for part in parts.values()) > KEEP_BYTES:
+        return splits
+    return replace(splits, **{name: Kept(part) for name, part in parts.items()})
+
+
+def decoded_bytes(dataset: ImageDataset) -> int:
     """Bytes of all images and masks of `dataset` in memory."""
     return sum(4 * height * width for height, width in sizes_of(dataset))

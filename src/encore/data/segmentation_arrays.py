@@ -6,22 +6,17 @@ what `classes.txt` says beside a folder.
 
 from __future__ import annotations
 
-import lzma
-import struct
-import tokenize
-import zipfile
-import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from encore.base.errors import DataError
+from encore.data.arrays import read_arrays, texts
 from encore.data.class_names import ClassNames, number_of_classes, numbered_classes, parse_classes
 from encore.data.contracts import SegmentationDataset, SegmentationSample
-from encore.data.images import class_indices, unreadable
+from encore.data.images import class_indices
 from encore.data.resizing import Size
 
 
@@ -68,7 +63,7 @@ def open_arrays(path: Path | str, *, num_classes: int | None = None) -> Segmenta
         DataError: damaged, pickled, without the arrays, or of other shapes, types and values.
     """
     path = Path(path)
-    arrays = _read_arrays(path)
+    arrays = read_arrays(path, ("images", "masks"), ("classes",))
     images, masks = arrays["images"], arrays["masks"]
     if images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape[1:] or images.dtype != np.uint8:
         raise DataError(
@@ -83,62 +78,9 @@ def open_arrays(path: Path | str, *, num_classes: int | None = None) -> Segmenta
         raise DataError(f"{path} holds no samples", "save at least 3")
     masks = masks.astype(np.uint8) if masks.dtype == np.bool_ else masks
     if "classes" in arrays:
-        classes = parse_classes(_texts(arrays["classes"], path), f"{path}: classes")
+        classes = parse_classes(texts(arrays["classes"], path), f"{path}: classes")
     else:
         found = num_classes or number_of_classes(np.unique(masks), str(path))
         classes = ClassNames(numbered_classes(found))
     checked = class_indices(masks, len(classes.names), classes.void, f"{path}: masks").numpy()
     return ArraySamples(images, checked, classes.names, path.stem)
-
-
-def _texts(array: NDArray[Any], path: Path) -> list[str]:
-    """The entries of a one-dimensional array of text."""
-    if array.ndim != 1 or array.dtype.kind not in "US":
-        raise DataError(f"{path}: classes are {array.dtype} of shape {array.shape}", "due is text of shape (K,)")
-    return [entry.decode("utf-8", "replace") if isinstance(entry, bytes) else str(entry) for entry in array.tolist()]
-
-
-_DAMAGE = (
-    OSError,
-    EOFError,
-    ValueError,
-    LookupError,
-    TypeError,
-    SyntaxError,
-    ArithmeticError,
-    RuntimeError,
-    MemoryError,
-    struct.error,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-)
-"""What `zipfile` and numpy raise over damaged `.npz` files."""
-
-
-def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """`images`, `masks` and, where it is there, `classes` of an `.npz`; no pickles."""
-    try:
-        with path.open("rb") as file:
-            if not zipfile.is_zipfile(file):
-                raise DataError(f"{path} is no .npz, or is truncated", "save it with numpy.savez_compressed")
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as arrays:
-                found = {key: arrays[key] for key in arrays.files if key in ("images", "masks", "classes")}
-                there = ", ".join(arrays.files) or "nothing"
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist", "check the path") from None
-    except (IsADirectoryError, PermissionError) as error:
-        raise unreadable(path, error) from None
-    except _DAMAGE as error:
-        if "Object arrays" in str(error):
-            raise DataError(
-                f"{path} holds Python objects, which are not unpickled",
-                "save images and masks as uint8 arrays and classes as text (dtype=str)",
-            ) from None
-        raise DataError(f"{path} is damaged ({error})", "save it again with numpy.savez_compressed") from error
-    for key in ("images", "masks"):
-        if not isinstance(found.get(key), np.ndarray):  # other files of a zip come as bytes
-            raise DataError(f"{path} has no array '{key}', it holds {there}", "save it with images= and masks=")
-    return {key: value for key, value in found.items() if isinstance(value, np.ndarray)}

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from encore.base.errors import DataError
-from encore.data.class_names import CLASSES_FILE, ClassNames, number_of_classes, numbered_classes, parse_classes
+from encore.data.class_names import ClassNames, class_lines, number_of_classes, numbered_classes, parse_classes
 from encore.data.contracts import SegmentationDataset, SegmentationSample
 from encore.data.images import (
     Source,
@@ -219,16 +219,8 @@ def _pairs_in(folder: Path) -> list[Pair]:
 
 def _classes_of(folder: Path) -> ClassNames | None:
     """What `classes.txt` says, in the folder or, for one of its parts, beside it."""
-    parts = [part for part in (folder.absolute(), folder.resolve()) if part.name in PARTS]  # either may be a link
-    for file in (place / CLASSES_FILE for place in [folder, *(part.parent for part in parts)]):
-        if file.is_file():
-            try:
-                return parse_classes(file.read_text(encoding="utf-8-sig").splitlines(), str(file))
-            except UnicodeDecodeError:
-                raise DataError(f"{file} is no UTF-8 text", "save it as UTF-8, one class per line") from None
-            except OSError as error:
-                raise unreadable(file, error) from None
-    return None
+    named = class_lines(folder, PARTS)
+    return None if named is None else parse_classes(named[0], str(named[1]))
 
 
 def _inferred_classes(pairs: Mapping[str, Sequence[Pair]], folder: Path) -> ClassNames:

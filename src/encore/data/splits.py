@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from encore.base.errors import ConfigurationError, DataError
-from encore.data.contracts import SegmentationDataset, SegmentationSample
-from encore.data.resizing import Size, sizes_of
+from encore.data.contracts import ImageDataset
+from encore.data.resizing import Size, labels_of, sizes_of
 
 PARTS = ("train", "val", "test")
 
 
-def seeded_split(num_samples: int, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 0) -> dict[str, list[int]]:
+def seeded_split(
+    num_samples: int,
+    fractions: Sequence[float] = (0.8, 0.1, 0.1),
+    seed: int = 0,
+    labels: Sequence[int] | None = None,
+) -> dict[str, list[int]]:
     """Cut 0…n-1 into train, val and test at random.
 
     Args:
         num_samples: n, at least 3: no part stays empty.
         fractions: shares of train, val and test; they sum to 1.
         seed: the same seed gives the same cut on every machine.
+        labels: the class of every sample, so that each part has its share of every class.
 
     Returns:
         The indices of each part, ascending.
@@ -47,7 +55,7 @@ def seeded_split(num_samples: int, fractions: Sequence[float] = (0.8, 0.1, 0.1),
     num_test = max(round(fractions[2] * num_samples), 1)
     num_train = max(num_samples - num_val - num_test, 1)
     num_val = min(num_val, num_samples - num_train - 1)
-    order = torch.randperm(num_samples, generator=torch.Generator().manual_seed(seed)).tolist()
+    order = shuffled(num_samples, seed, labels)
     return {
         "train": sorted(order[:num_train]),
         "val": sorted(order[num_train : num_train + num_val]),
@@ -55,17 +63,35 @@ def seeded_split(num_samples: int, fractions: Sequence[float] = (0.8, 0.1, 0.1),
     }
 
 
-class Subset:
-    """Some samples of a `SegmentationDataset`, with its classes and sizes."""
+def shuffled(num_samples: int, seed: int, labels: Sequence[int] | None = None) -> list[int]:
+    """0…n-1 in a random order; with `labels`, one in which every stretch has its share of every class.
 
-    def __init__(self, dataset: SegmentationDataset, indices: Sequence[int]) -> None:
+    A class of c samples has its j-th, in random order, at the place (j + ½) / c of the whole.
+    """
+    order: list[int] = torch.randperm(num_samples, generator=torch.Generator().manual_seed(seed)).tolist()
+    if labels is None:
+        return order
+    sizes, met, places = Counter(labels), Counter[int](), {}
+    for index in order:
+        label = labels[index]
+        places[index] = (met[label] + 0.5) / sizes[label]
+        met[label] += 1
+    return sorted(order, key=places.__getitem__)
+
+
+class Subset:
+    """Some samples of a dataset, with its classes, labels and sizes."""
+
+    def __init__(self, dataset: ImageDataset, indices: Sequence[int]) -> None:
         self.dataset, self.indices = dataset, list(indices)
         self.classes = dataset.classes
+        labels = labels_of(dataset)
+        self.labels = None if labels is None else tuple(labels[index] for index in self.indices)
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, index: int) -> SegmentationSample:
+    def __getitem__(self, index: int) -> Any:
         """Sample `index` of the subset."""
         return self.dataset[self.indices[index]]
 
@@ -80,13 +106,13 @@ class Subset:
 class Cut:
     """The three parts and how they came about, for `DataSplits.origin`."""
 
-    train: SegmentationDataset
-    val: SegmentationDataset
-    test: SegmentationDataset
+    train: ImageDataset
+    val: ImageDataset
+    test: ImageDataset
     origin: str
 
 
-def cut_whole(dataset: SegmentationDataset, seed: int, where: str = "") -> Cut:
+def cut_whole(dataset: ImageDataset, seed: int, where: str = "") -> Cut:
     """Cut a source without parts 80/10/10.
 
     Args:
@@ -98,14 +124,14 @@ def cut_whole(dataset: SegmentationDataset, seed: int, where: str = "") -> Cut:
         DataError: fewer than 3 samples.
     """
     try:
-        indices = seeded_split(len(dataset), seed=seed)
+        indices = seeded_split(len(dataset), seed=seed, labels=labels_of(dataset))
     except DataError as error:
         raise DataError(f"{where}: {error.problem}" if where else error.problem, error.remedy) from None
     train, val, test = (Subset(dataset, indices[part]) for part in PARTS)
     return Cut(train, val, test, f"seeded split 80/10/10, seed {seed}")
 
 
-def complete_parts(parts: Mapping[str, SegmentationDataset], seed: int, where: str) -> Cut:
+def complete_parts(parts: Mapping[str, ImageDataset], seed: int, where: str) -> Cut:
     """Complete the parts that a source has.
 
     - train, val, test: taken as they are.
@@ -134,7 +160,7 @@ def complete_parts(parts: Mapping[str, SegmentationDataset], seed: int, where: s
     if len(train) < 2:
         raise DataError(f"{where}: train/ has 1 sample, none can be spared for val", "give val/ as well")
     num_val = max(round(0.1 * len(train)), 1)
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed)).tolist()
+    order = shuffled(len(train), seed, labels_of(train))
     carved = Subset(train, sorted(order[:num_val]))
     rest = Subset(train, sorted(order[num_val:]))
     tenth = f"val is a seeded tenth of train ({num_val} samples), seed {seed}"
