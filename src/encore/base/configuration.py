@@ -90,6 +90,6 @@ def keys_of(kind: type[BaseModel], prefix: str = "") -> list[str]:
 def _check_key(kind: type[BaseModel], key: str) -> None:
     known = keys_of(kind)
     open_sections = tuple(name.removesuffix("*") for name in known if name.endswith(".*"))
-    if key in known or (open_sections and key.startswith(open_sections)):
+    if key in known or (open_sections and f"{key}.".startswith(open_sections)):
         return
     raise UnknownNameError("key", key, known)

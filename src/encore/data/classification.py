@@ -48,7 +48,7 @@ def open_classification_part(source: str, *, roots: Roots | None = None) -> Clas
     """
     named = named_splits(source, TASK, roots or {})
     if named is not None:
-        return named.test  # type: ignore[no-any-return]
+        return named.test
     path = existing(source, LAYOUT)
     return held_out(_parts_at(path), path)
 

@@ -56,9 +56,7 @@ class LabelledArrays:
         return [(height, width)] * len(self)
 
 
-def open_labelled_arrays(
-    path: Path | str, classes: tuple[str, ...] | None = None
-) -> dict[str, ClassificationDataset]:
+def open_labelled_arrays(path: Path | str, classes: tuple[str, ...] | None = None) -> dict[str, ClassificationDataset]:
     """Open an `.npz` as described above; labels are checked at once.
 
     Args:

@@ -64,8 +64,11 @@ class ClassificationDataset(Protocol):
     """A map-style dataset of `ClassificationSample`."""
 
     classes: tuple[str, ...]
-    labels: Sequence[int]
-    """The class index of every sample, known without reading pictures."""
+
+    @property
+    def labels(self) -> Sequence[int]:
+        """The class index of every sample, known without reading pictures."""
+        ...
 
     def __len__(self) -> int: ...
 

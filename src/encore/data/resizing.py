@@ -147,10 +147,9 @@ def fit_sizes(splits: DataSplits, image_size: Size | None) -> DataSplits:
 
 def kept_if_small(splits: DataSplits) -> DataSplits:
     """Keep all parts in memory if they take at most `KEEP_BYTES`, decoded."""
-    parts = {"train": splits.train, "val": splits.val, "test": splits.test}
-    if sum(decoded_bytes(part) for part in parts.values()) > KEEP_BYTES:
+    if sum(decoded_bytes(part) for part in (splits.train, splits.val, splits.test)) > KEEP_BYTES:
         return splits
-    return replace(splits, **{name: Kept(part) for name, part in parts.items()})
+    return replace(splits, train=Kept(splits.train), val=Kept(splits.val), test=Kept(splits.test))
 
 
 def decoded_bytes(dataset: ImageDataset) -> int:

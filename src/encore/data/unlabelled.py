@@ -15,8 +15,8 @@ from encore.data.arrays import names_in, read_arrays
 from encore.data.classification_arrays import KERAS, LabelledArrays, check_pictures
 from encore.data.contracts import DataSplits, ImageDataset, ImageSample
 from encore.data.images import find_images, natural_order, read_image, unreadable
-from encore.data.named import Roots, existing, find_set_path, named_set, named_sets, absent
-from encore.data.resizing import Size
+from encore.data.named import Roots, absent, existing, find_set_path, named_set, named_sets
+from encore.data.resizing import Size, sizes_of
 from encore.data.splits import PARTS, complete_parts, cut_whole
 
 LAYOUT = "expected is a folder of pictures, however deep they lie, with or without train/, val/, test/"
@@ -68,8 +68,6 @@ class WithoutTruth:
     @cached_property
     def sizes(self) -> list[Size]:
         """(height, width) of every sample."""
-        from encore.data.resizing import sizes_of
-
         return sizes_of(self.dataset)
 
 
@@ -99,7 +97,9 @@ def open_images(
     path = existing(source, LAYOUT)
     if path.is_dir():
         parts = {part: path / part for part in PARTS if (path / part).is_dir()} or {"all": path}
-        found = {part: readable_images(place, progress, skipped) for part, place in parts.items()}
+        found: dict[str, ImageDataset] = {}
+        for part, place in parts.items():
+            found[part] = readable_images(place, progress, skipped)
         what = "a folder of pictures"
     elif path.suffix.lower() == ".npz":
         found, what = _arrays_of(path), "arrays in an .npz"

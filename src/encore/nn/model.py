@@ -29,6 +29,10 @@ class Preprocessing:
         scale: the value that white has before mean and std are applied (255 for raw pixels, 1 for most).
         mean, std: per channel, in the network's channel order and in units of `scale`.
         size: (height, width) to which images are resized, or None to take them as they are.
+        crop_ratio: the share of the picture's middle that is kept before it is resized: the largest rectangle of
+            `size`'s proportions, its sides times this (224 of 256 pixels: 0.875). None resizes the whole picture,
+            whatever its proportions.
+        interpolation: `bilinear` or `bicubic`, with antialiasing.
     """
 
     channel_order: Literal["RGB", "BGR"] = "RGB"
@@ -36,6 +40,8 @@ class Preprocessing:
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     size: tuple[int, int] | None = None
+    crop_ratio: float | None = None
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
 
     def __call__(self, images: Tensor) -> Tensor:
         """Turn pictures into the network's input.
@@ -64,8 +70,38 @@ class Preprocessing:
             mean, std = (inputs.new_tensor(values).view(1, 3, 1, 1) for values in (self.mean, self.std))
             inputs = (inputs - mean) / std
         if self.size is not None and tuple(inputs.shape[-2:]) != tuple(self.size):
-            inputs = F.interpolate(inputs, self.size, mode="bilinear", antialias=True, align_corners=False)
+            inputs = self.resized(inputs)
         return inputs
+
+    def resized(self, inputs: Tensor) -> Tensor:
+        """(B, C, H, W) floating point, cropped by `crop_ratio`, → (B, C, *size); also of a size that is open."""
+        assert self.size is not None
+        if self.crop_ratio is not None:
+            inputs = middle(inputs, self.size, self.crop_ratio)
+        return F.interpolate(inputs, self.size, mode=self.interpolation, antialias=True, align_corners=False)
+
+    def picture(self, image: Tensor) -> Tensor:
+        """What the network sees of a picture, as a picture: (3, H, W) uint8 → (3, *size) uint8."""
+        plain = Preprocessing(scale=255.0, size=self.size, crop_ratio=self.crop_ratio, interpolation=self.interpolation)
+        if self.size is None or tuple(image.shape[-2:]) == tuple(self.size):
+            return image
+        return plain(image)[0].round_().clamp_(0, 255).to(torch.uint8)
+
+
+def middle(images: Tensor, size: tuple[int, int], ratio: float) -> Tensor:
+    """The middle of (B, C, H, W): the largest rectangle of `size`'s proportions, its sides times `ratio`.
+
+    Lengths may be open ones of `torch.export`.
+    """
+    height, width = images.shape[-2:]
+    # The rectangle is (unit · size[0], unit · size[1]) / (size[0] · size[1]).
+    unit = torch.sym_min(height * size[1], width * size[0])
+    parts = 1024
+    kept = round(ratio * parts)
+    rows = torch.sym_max(unit * kept // (size[1] * parts), 1)
+    columns = torch.sym_max(unit * kept // (size[0] * parts), 1)
+    top, left = (height - rows) // 2, (width - columns) // 2
+    return images.narrow(-2, top, rows).narrow(-1, left, columns)
 
 
 IMAGENET = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))

@@ -36,6 +36,23 @@ from encore.training.trainer import TrainingOutcome, device_of, train, wait_for_
 Metrics = dict[str, float | None]
 
 
+class Measured(Metrics):
+    """Metrics by name, and what does not fit into one number each.
+
+    Attributes:
+        details: JSON values by name (`{"confusion": [[…]]}`).
+    """
+
+    def __init__(self, metrics: Metrics, details: dict[str, Any]) -> None:
+        super().__init__(metrics)
+        self.details = details
+
+
+def details_of(metrics: Metrics) -> dict[str, Any]:
+    """What was measured beside the metrics; empty for most tasks."""
+    return metrics.details if isinstance(metrics, Measured) else {}
+
+
 class FitConfiguration(Configuration):
     """What `encore fit` can be told with `--set`; tasks add their own keys.
 
@@ -155,6 +172,10 @@ class Task(ABC):
     @abstractmethod
     def picture(self, models: Mapping[str, EncoreModel], dataset: Samples, path: Path, runtime: Runtime) -> None:
         """Draw a few samples beside the truth and what each of `models` makes of them."""
+
+    def figures(self, measured: Metrics, folder: Path) -> list[Path]:
+        """Draw what was measured, into `folder`; returns the pictures. None by default."""
+        return []
 
     def make_model(self, splits: DataSplits, configuration: Any, seed: int) -> EncoreModel:
         """A fresh model for the data, initialised from `seed`."""

@@ -96,7 +96,8 @@ def fit(
         )
         picture = folder.path / "examples.png"
         task.picture({trained.model.registered_name or name: trained.model}, splits.test, picture, runtime)
-        progress.picture(name, picture)
+        for path in (picture, *task.figures(trained.test, folder.path)):
+            progress.picture(name, path)
         write_json(folder.path / "curves.json", trained.outcome.curves)
         write_json(
             folder.path / METRICS,

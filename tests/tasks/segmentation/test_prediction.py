@@ -18,9 +18,10 @@ from encore.data.images import read_image
 from encore.data.streets import Streets
 from encore.nn.creation import create_model
 from encore.nn.model import EncoreModel, Preprocessing
+from encore.tasks.inputs import input_files, unique_stems
 from encore.tasks.segmentation import TASK
 from encore.tasks.segmentation.module import logits_at, predicted_mask
-from encore.tasks.segmentation.prediction import input_files, predict_files, shares, unique_stems
+from encore.tasks.segmentation.prediction import SUFFIXES, predict_files, shares
 
 
 class Brightness(EncoreModel):
@@ -137,7 +138,7 @@ def test_folders_mean_their_pictures_in_natural_order(model: EncoreModel, tmp_pa
     ],
 )
 def test_results_that_would_have_one_name_are_numbered(names: list[str], stems: list[str]):
-    assert unique_stems([Path(name) for name in names]) == stems
+    assert unique_stems([Path(name) for name in names], SUFFIXES) == stems
 
 
 def test_pictures_of_one_name_leave_a_mask_each(model: EncoreModel, tmp_path: Path):

@@ -54,13 +54,14 @@ def open_streets(
         DataError: a number is too small.
     """
     height, width = image_size
-    parts = {
-        part: on_disk(Streets(count, height=height, width=width, seed=seed))
-        for seed, (part, count) in enumerate({"train": train, "val": val, "test": test}.items())
-    }
+    parts = [
+        on_disk(Streets(count, height=height, width=width, seed=seed)) for seed, count in enumerate((train, val, test))
+    ]
     return DataSplits(
         name="streets",
-        **parts,
+        train=parts[0],
+        val=parts[1],
+        test=parts[2],
         classes=CLASSES,
         origin="given",
         source=f"Streets, Encore's renderer, seeds 0, 1 and 2, at {height} × {width} pixels",

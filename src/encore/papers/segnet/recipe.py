@@ -26,8 +26,8 @@ from encore.papers.segnet.sizes import (
 from encore.results.performance import Performance, Plan
 from encore.results.record import ArmRecord, comparative_record, table_record, unmeasured_record
 from encore.tasks.segmentation import TASK, SegmentationFit
-from encore.tasks.segmentation.pictures import save_picture
 from encore.tasks.segmentation.uncertainty import calibration, uncertainty_sheet
+from encore.tasks.sheets import save_picture
 from encore.tasks.study import Arm, Study
 from encore.tasks.study_recipe import Comparison, StudyRecipe, metric_values
 from encore.training.trainer import device_of

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from encore.base.files import replacing
 from encore.data.contracts import VOID
+from encore.tasks.sheets import photograph, picture_sheet
 
 Colour = tuple[int, int, int]
 VOID_COLOUR: Colour = (0, 0, 0)
@@ -37,7 +38,7 @@ def colour_mask(mask: Tensor, colours: Sequence[Colour]) -> NDArray[np.uint8]:
 
 def overlay(image: Tensor, mask: Tensor, colours: Sequence[Colour], strength: float = 0.55) -> Image.Image:
     """The picture, (3, H, W) uint8, under its coloured mask (H, W)."""
-    photo = Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
+    photo = photograph(image)
     return Image.blend(photo, Image.fromarray(colour_mask(mask, colours)), strength)
 
 
@@ -78,12 +79,6 @@ def save_index_mask(mask: Tensor, path: Path) -> None:
         Image.fromarray(mask.numpy()).save(temporary)
 
 
-def save_picture(picture: Image.Image, path: Path) -> None:
-    """Write a picture, whole or not at all."""
-    with replacing(path) as temporary:
-        picture.save(temporary)
-
-
 def sample_sheet(
     rows: Sequence[tuple[Tensor, Sequence[Tensor]]],
     headings: Sequence[str],
@@ -101,7 +96,7 @@ def sample_sheet(
     """
     pictures = [
         [
-            Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy())),
+            photograph(image),
             *(Image.fromarray(colour_mask(mask, colours)) for mask in masks),
         ]
         for image, masks in rows
@@ -109,26 +104,3 @@ def sample_sheet(
     sheet = picture_sheet(pictures, headings, cell_width)
     shown = present_classes([mask for _, masks in rows for mask in masks], len(names))
     return with_legend(sheet, [names[index] for index in shown], [colours[index] for index in shown])
-
-
-def picture_sheet(rows: Sequence[Sequence[Image.Image]], headings: Sequence[str], cell_width: int = 260) -> Image.Image:
-    """Pictures in rows under headings, all as wide as `cell_width` and as high as the first.
-
-    The first column, a photograph, is resized smoothly; the others, maps, by repeating pixels.
-    """
-    width, height = rows[0][0].size
-    cell = (cell_width, max(round(cell_width * height / width), 1))
-    title, gap = 24, 6
-    font = ImageFont.load_default(15)
-    size = (len(headings) * (cell_width + gap) + gap, len(rows) * (cell[1] + gap) + title + gap)
-    sheet = Image.new("RGB", size, "white")
-    draw = ImageDraw.Draw(sheet)
-    for column, heading in enumerate(headings):
-        left = gap + column * (cell_width + gap)
-        draw.text((left + cell_width / 2, title / 2 + 2), heading, fill=(30, 30, 30), font=font, anchor="mm")
-    for row, pictures in enumerate(rows):
-        top = title + gap + row * (cell[1] + gap)
-        for column, picture in enumerate(pictures):
-            smoothly = Image.Resampling.BICUBIC if column == 0 else Image.Resampling.NEAREST
-            sheet.paste(picture.resize(cell, smoothly), (gap + column * (cell_width + gap), top))
-    return sheet

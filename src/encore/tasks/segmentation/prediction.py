@@ -11,64 +11,26 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from encore.base.errors import DataError
 from encore.base.files import write_text
 from encore.base.progress import ProgressReporter
-from encore.data.images import find_images, read_image
+from encore.data.images import read_image
 from encore.nn.memory import check_memory
 from encore.nn.model import EncoreModel
+from encore.tasks.inputs import input_files, unique_stems
 from encore.tasks.segmentation.pictures import (
     class_colours,
     overlay,
     present_classes,
     save_index_mask,
-    save_picture,
     with_legend,
 )
 from encore.tasks.segmentation.uncertainty import answer_at, uncertainty_picture
+from encore.tasks.sheets import save_picture
 
 MASK_SUFFIX = ".png"
 OVERLAY_SUFFIX = "_overlay.png"
 UNCERTAINTY_SUFFIX = "_uncertainty.png"
-
-
-def input_files(inputs: Sequence[Path]) -> list[Path]:
-    """The pictures that `inputs` (files and folders) mean, in order.
-
-    Raises:
-        DataError: a path does not exist, or a folder holds no picture.
-    """
-    files: list[Path] = []
-    for path in inputs:
-        if path.is_dir():
-            found = find_images(path)
-            if not found:
-                raise DataError(f"{path} holds no pictures", "name a picture, or a folder of pictures")
-            files += found
-        elif path.is_file():
-            files.append(path)
-        else:
-            raise DataError(f"{path} does not exist", "name a picture, or a folder of pictures")
-    return files
-
-
-def unique_stems(files: Sequence[Path]) -> list[str]:
-    """A name for each file's results: its stem, numbered where another file's results have that name already.
-
-    Capitals make no difference, since they make none on many disks.
-    """
-    stems: list[str] = []
-    taken: set[str] = set()
-    for file in files:
-        stem, number = file.stem, 1
-        while taken & (
-            names := {f"{stem}{suffix}".casefold() for suffix in (MASK_SUFFIX, OVERLAY_SUFFIX, UNCERTAINTY_SUFFIX)}
-        ):
-            number += 1
-            stem = f"{file.stem}_{number}"
-        taken |= names
-        stems.append(stem)
-    return stems
+SUFFIXES = (MASK_SUFFIX, OVERLAY_SUFFIX, UNCERTAINTY_SUFFIX)
 
 
 def check_pictures(model: EncoreModel, files: Sequence[Path], progress: ProgressReporter) -> None:
@@ -122,7 +84,7 @@ def predict_files(
     assert model.classes is not None
     names, colours = model.classes, model.colours or class_colours(len(model.classes))
     rows: list[dict[str, Any]] = []
-    for step, (file, stem) in enumerate(zip(files, unique_stems(files), strict=True), start=1):
+    for step, (file, stem) in enumerate(zip(files, unique_stems(files, SUFFIXES), strict=True), start=1):
         image = read_image(file)
         answer = answer_at(model, image.unsqueeze(0), tuple(image.shape[-2:]))
         mask = answer.labels[0].to(torch.uint8).cpu()

@@ -27,9 +27,10 @@ from encore.tasks.segmentation.balancing import median_frequency_weights
 from encore.tasks.segmentation.losses import SegmentationLoss
 from encore.tasks.segmentation.metrics import SegmentationMetrics
 from encore.tasks.segmentation.module import SegmentationModule, predicted_mask
-from encore.tasks.segmentation.pictures import class_colours, sample_sheet, save_picture
+from encore.tasks.segmentation.pictures import class_colours, sample_sheet
 from encore.tasks.segmentation.prediction import predict_files
 from encore.tasks.segmentation.uncertainty import answer_at
+from encore.tasks.sheets import save_picture
 from encore.training.loading import plain_loader
 from encore.training.trainer import device_of
 

@@ -18,7 +18,8 @@ from encore.nn.model import EncoreModel
 from encore.nn.monte_carlo import Posterior, StochasticModel, posterior
 from encore.tasks.segmentation.metrics import SegmentationMetrics
 from encore.tasks.segmentation.module import labels_at, logits_at, resized
-from encore.tasks.segmentation.pictures import colour_mask, picture_sheet
+from encore.tasks.segmentation.pictures import colour_mask
+from encore.tasks.sheets import picture_sheet
 
 
 def posterior_at(model: EncoreModel, images: Tensor, size: tuple[int, ...]) -> Posterior:

@@ -1,0 +1,138 @@
+"""Augmentation of pictures that have a class, through kornia.
+
+Crops to one size are made sample by sample, since pictures may differ in size; everything else happens to whole
+batches. All of it is decided by seed, epoch and sample, or by seed and step.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from kornia import augmentation as K
+from kornia.augmentation.auto import RandAugment, TrivialAugment
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+
+from encore.base.configuration import Configuration
+from encore.base.seeds import derive_seed
+from encore.data.contracts import ImageDataset
+from encore.data.resizing import Size
+
+
+class ClassificationAugmentation(Configuration):
+    """What may happen to a training picture.
+
+    Attributes:
+        crop: `resized`: a random part of the picture, resized (Szegedy and others 2015); `padded`: the picture, shifted
+            by up to `crop_padding` pixels; `none`: the picture as evaluation sees it.
+        crop_scale: smallest and largest share of the area, of `resized`.
+        crop_proportions: smallest and largest width / height of the part, of `resized`.
+        crop_padding: pixels, of `padded`.
+        horizontal_flip: probability of a mirror image, 0…1.
+        brightness, contrast, saturation: largest relative change, 0…1.
+        hue: largest shift of the hue, 0…0.5 of the colour circle.
+        rand_augment: how many operations of RandAugment (arXiv 1909.13719), 0 for none.
+        rand_augment_magnitude: their strength, 0…30.
+        trivial_augment: TrivialAugment (arXiv 2103.10158).
+        random_erasing: probability with which a rectangle is blanked (arXiv 1708.04896), 0…1.
+    """
+
+    crop: Literal["resized", "padded", "none"] = "resized"
+    crop_scale: tuple[float, float] = (0.5, 1.0)
+    crop_proportions: tuple[float, float] = (3 / 4, 4 / 3)
+    crop_padding: int = Field(default=4, ge=0)
+    horizontal_flip: float = Field(default=0.5, ge=0, le=1)
+    brightness: float = Field(default=0.0, ge=0, le=1)
+    contrast: float = Field(default=0.0, ge=0, le=1)
+    saturation: float = Field(default=0.0, ge=0, le=1)
+    hue: float = Field(default=0.0, ge=0, le=0.5)
+    rand_augment: int = Field(default=0, ge=0)
+    rand_augment_magnitude: int = Field(default=9, ge=0, le=30)
+    trivial_augment: bool = False
+    random_erasing: float = Field(default=0.0, ge=0, le=1)
+
+    @field_validator("crop_scale")
+    @classmethod
+    def _scale_is_a_share(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < value[0] <= value[1] <= 1:
+            raise ValueError("crop_scale is [smallest, largest] share of the area, above 0 and at most 1")
+        return value
+
+    @field_validator("crop_proportions")
+    @classmethod
+    def _proportions_are_positive(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < value[0] <= value[1] < float("inf"):
+            raise ValueError("crop_proportions is [smallest, largest] width / height, above 0")
+        return value
+
+    def of_batches(self, size: Size) -> nn.Sequential:
+        """What happens to (B, 3, *size) in 0…1, random numbers from PyTorch's own generator."""
+        steps: list[nn.Module] = []
+        if self.crop == "padded" and self.crop_padding:
+            steps.append(K.RandomCrop(size, padding=self.crop_padding))
+        if self.horizontal_flip:
+            steps.append(K.RandomHorizontalFlip(p=self.horizontal_flip))
+        if self.brightness or self.contrast or self.saturation or self.hue:
+            steps.append(K.ColorJitter(self.brightness, self.contrast, self.saturation, self.hue, p=1.0))
+        if self.rand_augment:
+            steps.append(RandAugment(n=self.rand_augment, m=self.rand_augment_magnitude))
+        if self.trivial_augment:
+            steps.append(TrivialAugment())
+        if self.random_erasing:
+            steps.append(K.RandomErasing(p=self.random_erasing))
+        return nn.Sequential(*steps)
+
+
+class RandomCrops:
+    """A dataset that is asked for (epoch, index) and answers with a random part of the picture, resized to `size`.
+
+    Which part is a function of seed, epoch and index alone.
+
+    Args:
+        dataset: pictures of any sizes.
+        size: (height, width) of what comes out.
+        scale: smallest and largest share of the area.
+        proportions: smallest and largest width / height of the part.
+        seed: of the random numbers.
+        horizontal_flip: probability with which the part is mirrored.
+        interpolation: `bilinear` or `bicubic`.
+    """
+
+    def __init__(
+        self,
+        dataset: ImageDataset,
+        size: Size,
+        *,
+        scale: tuple[float, float],
+        proportions: tuple[float, float] = (3 / 4, 4 / 3),
+        seed: int,
+        horizontal_flip: float = 0.0,
+        interpolation: Literal["bilinear", "bicubic"] = "bilinear",
+    ) -> None:
+        self.dataset, self.seed, self.size = dataset, seed, size
+        self.classes = dataset.classes
+        self._flip = horizontal_flip
+        self._interpolation = interpolation
+        self._crop: Any = K.RandomResizedCrop(size, scale=scale, ratio=proportions)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: tuple[int, int]) -> Any:
+        """The sample of (epoch, index), its image (3, *size) uint8."""
+        epoch, index = key
+        sample = self.dataset[index]
+        image: Tensor = sample["image"]
+        with torch.random.fork_rng(devices=[]):  # of the CPU alone: torch.manual_seed would reset the GPU's as well
+            torch.default_generator.manual_seed(derive_seed(self.seed, "crop", epoch, index))
+            corners = self._crop.generate_parameters(torch.Size([1, *image.shape]))["src"][0]
+            mirrored = bool(torch.rand(()) < self._flip)
+        left, top = (int(one) for one in corners[0])
+        right, bottom = (int(one) + 1 for one in corners[2])
+        part = image[:, top:bottom, left:right].unsqueeze(0).float()
+        part = torch.nn.functional.interpolate(
+            part, self.size, mode=self._interpolation, antialias=True, align_corners=False
+        )[0]
+        part = part.flip(-1) if mirrored else part
+        return {**sample, "image": part.round_().clamp_(0, 255).to(torch.uint8)}
