@@ -192,7 +192,9 @@ def evaluate_command(
     with reporting(progress) as reporter:
         metrics = evaluate(run, source, runtime=runtime, progress=reporter)
     if json:
-        print_json({"metrics": metrics})
+        from encore.tasks.base import details_of
+
+        print_json({"metrics": metrics, **details_of(metrics)})
     else:
         from encore.cli.printing import print_metrics
 

@@ -12,11 +12,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import lightning
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -51,6 +51,24 @@ class Measured(Metrics):
 def details_of(metrics: Metrics) -> dict[str, Any]:
     """What was measured beside the metrics; empty for most tasks."""
     return metrics.details if isinstance(metrics, Measured) else {}
+
+
+def _size_in_words(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value, value
+    if isinstance(value, str) and "x" in value:
+        return tuple(value.split("x"))
+    return value
+
+
+def _size_is_positive(value: tuple[int, int] | None) -> tuple[int, int] | None:
+    if value is not None and min(value) < 1:
+        raise ValueError("height and width are at least 1")
+    return value
+
+
+ImageSize = Annotated[tuple[int, int] | None, BeforeValidator(_size_in_words), AfterValidator(_size_is_positive)]
+"""(height, width) of pictures, also written `224`, `90x120` or `[90,120]`; null where the task decides."""
 
 
 class FitConfiguration(Configuration):
@@ -91,14 +109,18 @@ class Task(ABC):
     Attributes:
         name: what `encore fit` calls it.
         configuration: its keys and defaults.
+        better: whether a larger (`max`) or a smaller (`min`) value of the monitored metric is better.
+        has_classes: whether its models answer with classes.
     """
 
     name: str
     configuration: type[FitConfiguration]
+    better: Literal["max", "min"] = "max"
+    has_classes: bool = True
 
     @abstractmethod
     def monitor(self, configuration: Any) -> str:
-        """The validation metric (larger is better) that picks the model."""
+        """The validation metric that picks the model; `better` says in which direction."""
 
     @abstractmethod
     def open_data(self, source: str, configuration: Any, runtime: Runtime) -> DataSplits:
@@ -173,6 +195,14 @@ class Task(ABC):
     def picture(self, models: Mapping[str, EncoreModel], dataset: Samples, path: Path, runtime: Runtime) -> None:
         """Draw a few samples beside the truth and what each of `models` makes of them."""
 
+    def callbacks(self, splits: DataSplits, folder: Path, progress: ProgressReporter) -> list[lightning.Callback]:
+        """What else watches a training; nothing by default."""
+        return []
+
+    def deliverable(self, model: EncoreModel) -> EncoreModel:
+        """The model that leaves Encore: all of it by default."""
+        return model
+
     def figures(self, measured: Metrics, folder: Path) -> list[Path]:
         """Draw what was measured, into `folder`; returns the pictures. None by default."""
         return []
@@ -213,6 +243,8 @@ class Task(ABC):
             progress=progress,
             stage=stage,
             monitor=f"val_{self.monitor(configuration)}",
+            better=self.better,
+            callbacks=self.callbacks(splits, folder, progress),
         )
         load_trained(model, outcome.best_checkpoint)
         model.to(device_of(runtime))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -154,7 +155,10 @@ class StudyRecipe(Recipe):
         configuration = performance.configuration
         monitored = f"val_{self.task.monitor(configuration)}"
         curves = [one.curves for one in records[arm]]
-        best = [max(rows, key=lambda row: row.get(monitored, float("-inf")))["epoch"] for rows in curves if rows]
+        sign = 1 if self.task.better == "max" else -1
+        best = [
+            max(rows, key=lambda row: sign * row.get(monitored, -sign * math.inf))["epoch"] for rows in curves if rows
+        ]
         epochs = ", ".join(f"{epoch:.0f}" for epoch in best)
         return f"Best validation epochs of {arm}: {epochs} of {configuration.training.epochs}" if best else ""
 

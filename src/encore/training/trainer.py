@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning
 import torch
@@ -113,6 +114,8 @@ def train(
     progress: ProgressReporter,
     stage: str,
     monitor: str,
+    better: Literal["max", "min"] = "max",
+    callbacks: Sequence[lightning.Callback] = (),
 ) -> TrainingOutcome:
     """Train `module`, or continue what `folder` holds.
 
@@ -125,7 +128,9 @@ def train(
         folder: keeps `checkpoints/last.ckpt` and `checkpoints/best.ckpt`.
         progress: told every step.
         stage: what the progress calls this training.
-        monitor: the validation metric (larger is better) that picks the model.
+        monitor: the validation metric that picks the model.
+        better: whether a larger (`max`) or a smaller (`min`) value of it is better.
+        callbacks: of the task.
 
     Returns:
         Curves, time and the best checkpoint; the module's weights are those of the last step.
@@ -154,7 +159,7 @@ def train(
         batches.start_epoch, batches.start_batch = divmod(step, len(batches))
         batches.epoch = batches.start_epoch
     report = ReportProgress(progress, stage)
-    best = ModelCheckpoint(checkpoints, filename="best", monitor=monitor, mode="max", enable_version_counter=False)
+    best = ModelCheckpoint(checkpoints, filename="best", monitor=monitor, mode=better, enable_version_counter=False)
     every_epoch = ModelCheckpoint(
         checkpoints,
         filename="last",
@@ -167,16 +172,17 @@ def train(
         train_time_interval=timedelta(minutes=configuration.checkpoint_minutes),
         enable_version_counter=False,
     )
-    callbacks: list[lightning.Callback] = [
+    watching: list[lightning.Callback] = [
         report,
         SeedEveryStep(runtime.seed),
         StopOnDivergence(stage, last),
         ShareBatches(batches),
         best,
+        *callbacks,
     ]
     if configuration.patience is not None:
-        callbacks.append(EarlyStopping(monitor, mode="max", patience=configuration.patience))
-    callbacks += [within_epochs, every_epoch]
+        watching.append(EarlyStopping(monitor, mode=better, patience=configuration.patience))
+    watching += [within_epochs, every_epoch]
     torch.manual_seed(runtime.seed)
     with quiet_lightning():
         trainer = lightning.Trainer(
@@ -186,7 +192,7 @@ def train(
             precision=runtime.precision,  # type: ignore[arg-type]
             max_epochs=configuration.epochs,
             gradient_clip_val=configuration.gradient_clip,
-            callbacks=callbacks,
+            callbacks=watching,
             plugins=[WholeCheckpoints()],
             logger=False,
             enable_progress_bar=False,
@@ -208,7 +214,8 @@ def train(
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGINT, interrupt)
     best_path = Path(best.best_model_path) if best.best_model_path else last
-    best_row = max(report.rows, key=lambda row: row.get(monitor, float("-inf")))
+    sign = 1 if better == "max" else -1
+    best_row = max(report.rows, key=lambda row: sign * row.get(monitor, -sign * math.inf))
     return TrainingOutcome(
         curves=report.rows,
         seconds=report.elapsed(),

@@ -30,5 +30,6 @@ def export(run: str | Path, format: Format, out: str | Path) -> Exported:
     out = Path(out)
     check_destination(out, format)
     task, model = opened(run, "export")
-    deployment = None if format == "safetensors" else task.deployed(model.cpu())
+    model = task.deliverable(model.cpu())
+    deployment = None if format == "safetensors" else task.deployed(model)
     return export_model(model, deployment, out, format)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -20,25 +20,20 @@ from encore.base.runtime import Runtime
 from encore.data.classification import open_classification, open_classification_part
 from encore.data.classification_augmentation import ClassificationAugmentation, RandomCrops
 from encore.data.contracts import DataSplits, ImageDataset, Samples
-from encore.data.resizing import Size, kept_if_small, labels_of, sizes_of
+from encore.data.resizing import kept_if_small, sizes_of
 from encore.nn.batch_norm import folded
 from encore.nn.export import Deployment, Port
 from encore.nn.model import EncoreModel, Preprocessing
-from encore.tasks.base import FitConfiguration, Measured, Metrics, Task, details_of
+from encore.tasks.base import FitConfiguration, ImageSize, Measured, Metrics, Task, details_of
 from encore.tasks.classification.metrics import ClassificationMetrics
 from encore.tasks.classification.mixing import Mixing
 from encore.tasks.classification.module import HEAD, ClassificationModule, Loss
 from encore.tasks.classification.pictures import confusion_picture, sample_sheet
 from encore.tasks.classification.prediction import predict_files
 from encore.tasks.sheets import save_picture
+from encore.tasks.views import AsSeen, ByEpoch, natural_size
 from encore.training.loading import plain_loader
 from encore.training.trainer import device_of
-
-LARGEST_OWN_SIZE = 256
-"""Up to this many pixels a side, pictures of one size are taken as they are."""
-
-USUAL_SIZE = (224, 224)
-"""What others are brought to."""
 
 EXAMPLE_SIZES = (
     {"batch": 2, "height": 96, "width": 128},
@@ -68,7 +63,7 @@ class ClassificationFit(FitConfiguration):
     """
 
     model: str = "hornet_tiny_7x7"
-    image_size: tuple[int, int] | None = None
+    image_size: ImageSize = None
     crop_ratio: float = Field(default=0.875, gt=0, le=1)
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
     learnt: Literal["all", "head"] = "all"
@@ -80,22 +75,6 @@ class ClassificationFit(FitConfiguration):
     mix_switch: float = Field(default=0.5, ge=0, le=1)
     monitor: Literal["accuracy", "class_accuracy"] = "accuracy"
     augmentation: ClassificationAugmentation = Field(default_factory=ClassificationAugmentation)
-
-    @field_validator("image_size", mode="before")
-    @classmethod
-    def _size_in_words(cls, value: Any) -> Any:
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value, value
-        if isinstance(value, str) and "x" in value:
-            return tuple(value.split("x"))
-        return value
-
-    @field_validator("image_size")
-    @classmethod
-    def _size_is_positive(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
-        if value is not None and min(value) < 1:
-            raise ValueError("height and width are at least 1")
-        return value
 
 
 class ClassificationTask(Task):
@@ -290,36 +269,6 @@ def _answer(model: EncoreModel, image: Tensor) -> str:
     return model.classes[int(model(model.preprocess(image.unsqueeze(0))).argmax())]
 
 
-def natural_size(dataset: ImageDataset) -> Size:
-    """The pictures' own size where all have one of at most 256 pixels a side, else 224×224."""
-    found = set(sizes_of(dataset))
-    own = next(iter(found))
-    return own if len(found) == 1 and max(own) <= LARGEST_OWN_SIZE else USUAL_SIZE
-
-
-class AsSeen:
-    """A dataset whose pictures are cropped and resized as a model sees them; those of that size stay as they are."""
-
-    def __init__(self, dataset: ImageDataset, preprocessing: Preprocessing) -> None:
-        self.dataset, self.preprocessing = dataset, preprocessing
-        self.classes = dataset.classes
-        self.labels = labels_of(dataset)
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> Any:
-        """The sample, its image (3, *size) uint8."""
-        sample = self.dataset[index]
-        return {**sample, "image": self.preprocessing.picture(sample["image"])}
-
-    @property
-    def sizes(self) -> list[Size]:
-        """The size of every sample."""
-        assert self.preprocessing.size is not None
-        return [self.preprocessing.size] * len(self)
-
-
 class Renumbered:
     """A dataset with the class indices of a model that knows its classes by the same names."""
 
@@ -333,20 +282,6 @@ class Renumbered:
         """The sample with its new label."""
         sample = self.dataset[index]
         return {**sample, "label": self.indices[sample["label"]]}
-
-
-class ByEpoch:
-    """A dataset that is asked for (epoch, index) and answers alike in every epoch."""
-
-    def __init__(self, dataset: ImageDataset) -> None:
-        self.dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, key: tuple[int, int]) -> Any:
-        """The sample."""
-        return self.dataset[key[1]]
 
 
 class PicturesToScores(nn.Module):

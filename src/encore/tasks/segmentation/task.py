@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -22,7 +22,7 @@ from encore.nn.batch_norm import folded
 from encore.nn.export import Deployment, PicturesToMaps, Port
 from encore.nn.model import EncoreModel
 from encore.nn.monte_carlo import StochasticModel
-from encore.tasks.base import FitConfiguration, Metrics, Task
+from encore.tasks.base import FitConfiguration, ImageSize, Metrics, Task
 from encore.tasks.segmentation.balancing import median_frequency_weights
 from encore.tasks.segmentation.losses import SegmentationLoss
 from encore.tasks.segmentation.metrics import SegmentationMetrics
@@ -57,25 +57,11 @@ class SegmentationFit(FitConfiguration):
     """
 
     model: str = "segnet_basic"
-    image_size: tuple[int, int] | None = None
+    image_size: ImageSize = None
     class_balancing: Literal["none", "median_frequency", "sqrt_median_frequency"] = "sqrt_median_frequency"
     loss_normalisation: Literal["weights", "pixels"] = "weights"
     monitor: Literal["mean_iou", "global_accuracy", "class_accuracy"] = "mean_iou"
     augmentation: SegmentationAugmentation = Field(default_factory=SegmentationAugmentation)
-
-    @field_validator("image_size", mode="before")
-    @classmethod
-    def _size_in_words(cls, value: Any) -> Any:
-        if isinstance(value, str) and "x" in value:
-            return tuple(value.split("x"))
-        return value
-
-    @field_validator("image_size")
-    @classmethod
-    def _size_is_positive(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
-        if value is not None and min(value) < 1:
-            raise ValueError("height and width are at least 1")
-        return value
 
 
 class SegmentationTask(Task):

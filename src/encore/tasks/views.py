@@ -1,0 +1,59 @@
+"""Datasets as a model sees them: pictures at one size, with or without chance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from encore.data.contracts import ImageDataset
+from encore.data.resizing import Size, labels_of, sizes_of
+from encore.nn.model import Preprocessing
+
+LARGEST_OWN_SIZE = 256
+"""Up to this many pixels a side, pictures of one size are taken as they are."""
+
+USUAL_SIZE = (224, 224)
+"""What others are brought to."""
+
+
+def natural_size(dataset: ImageDataset) -> Size:
+    """The pictures' own size where all have one of at most 256 pixels a side, else 224×224."""
+    found = set(sizes_of(dataset))
+    own = next(iter(found))
+    return own if len(found) == 1 and max(own) <= LARGEST_OWN_SIZE else USUAL_SIZE
+
+
+class AsSeen:
+    """A dataset whose pictures are cropped and resized as a model sees them; those of that size stay as they are."""
+
+    def __init__(self, dataset: ImageDataset, preprocessing: Preprocessing) -> None:
+        self.dataset, self.preprocessing = dataset, preprocessing
+        self.classes = dataset.classes
+        self.labels = labels_of(dataset)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        """The sample, its image (3, *size) uint8."""
+        sample = self.dataset[index]
+        return {**sample, "image": self.preprocessing.picture(sample["image"])}
+
+    @property
+    def sizes(self) -> list[Size]:
+        """The size of every sample."""
+        assert self.preprocessing.size is not None
+        return [self.preprocessing.size] * len(self)
+
+
+class ByEpoch:
+    """A dataset that is asked for (epoch, index) and answers alike in every epoch."""
+
+    def __init__(self, dataset: ImageDataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: tuple[int, int]) -> Any:
+        """The sample."""
+        return self.dataset[key[1]]
