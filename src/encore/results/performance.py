@@ -33,6 +33,8 @@ class UsedData(Protocol):
     def source(self) -> str: ...
     @property
     def embedded(self) -> bool: ...
+    @property
+    def skipped(self) -> tuple[str, ...]: ...
     def sizes(self) -> dict[str, int]: ...
 
 
@@ -111,6 +113,7 @@ class Performance:
                 origin=splits.origin,
                 source=splits.source,
                 embedded=splits.embedded,
+                skipped=len(splits.skipped),
             )
         )
 

@@ -103,7 +103,7 @@ class TableRecord(_Record):
 
 
 class DataRecord(_Record):
-    """One data set as it was used."""
+    """One data set as it was used; `skipped` files could not be read and were left out."""
 
     name: str
     sizes: dict[str, int]
@@ -111,6 +111,7 @@ class DataRecord(_Record):
     origin: str
     source: str
     embedded: bool
+    skipped: int = 0
 
 
 class Picture(_Record):

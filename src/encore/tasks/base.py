@@ -123,7 +123,7 @@ class Task(ABC):
         """The validation metric that picks the model; `better` says in which direction."""
 
     @abstractmethod
-    def open_data(self, source: str, configuration: Any, runtime: Runtime) -> DataSplits:
+    def open_data(self, source: str, configuration: Any, runtime: Runtime, progress: ProgressReporter) -> DataSplits:
         """Open a folder or named set, cut into train, val and test."""
 
     @abstractmethod

@@ -72,7 +72,7 @@ def fit(
     configuration = configure(kind, settings, defaults)
     registry.paper_of_model(configuration.model)
     runtime, progress = runtime or Runtime(), progress or SilentProgress()
-    splits = task.open_data(str(data), configuration, runtime)
+    splits = task.open_data(str(data), configuration, runtime, progress)
     check_samples(splits, progress)
     request = {
         "verb": "fit",
@@ -106,7 +106,12 @@ def fit(
                 "validation": trained.validation,
                 "best_epoch": trained.outcome.best_epoch,
                 "seconds": round(trained.outcome.seconds, 1),
-                "data": {"name": splits.name, "sizes": splits.sizes(), "origin": splits.origin},
+                "data": {
+                    "name": splits.name,
+                    "sizes": splits.sizes(),
+                    "origin": splits.origin,
+                    "skipped": list(splits.skipped),
+                },
                 "versions": package_versions(),
                 "machine": machine_in_words(),
             },

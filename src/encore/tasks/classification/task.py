@@ -87,7 +87,9 @@ class ClassificationTask(Task):
         """The configured one."""
         return configuration.monitor
 
-    def open_data(self, source: str, configuration: ClassificationFit, runtime: Runtime) -> DataSplits:
+    def open_data(
+        self, source: str, configuration: ClassificationFit, runtime: Runtime, progress: ProgressReporter
+    ) -> DataSplits:
         """Open folders of classes, an `.npz`, or a named set; val and test are brought to one size."""
         return self.sized(open_classification(source, seed=runtime.seed, roots=runtime.data), configuration)
 

@@ -74,7 +74,9 @@ class SegmentationTask(Task):
         """The configured one."""
         return configuration.monitor
 
-    def open_data(self, source: str, configuration: SegmentationFit, runtime: Runtime) -> DataSplits:
+    def open_data(
+        self, source: str, configuration: SegmentationFit, runtime: Runtime, progress: ProgressReporter
+    ) -> DataSplits:
         """Open images/ + masks/, an `.npz`, or a named set."""
         return open_segmentation(source, image_size=configuration.image_size, seed=runtime.seed, roots=runtime.data)
 
