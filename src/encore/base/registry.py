@@ -2,14 +2,17 @@
 
 A room is a folder of `encore.papers` that holds a `card.toml`. Rooms are found by looking, never listed,
 so that a new paper edits no existing file. Cards are read without importing the room; its Python modules
-are imported only when one of them is asked for.
+are imported only when one of them is asked for. Models that belong to no paper are named by a `models.toml` in
+a folder of `encore.nn`, and found in the same way.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import tomllib
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -23,6 +26,9 @@ ModelFactory = Callable[..., Any]
 _Factory = TypeVar("_Factory", bound=ModelFactory)
 
 _factories: dict[str, ModelFactory] = {}
+
+_MODEL_PARTS = ("model", "variants", "baselines")
+"""The modules of a room that register models."""
 
 
 @cache
@@ -85,8 +91,8 @@ def has_part(slug: str, part: str) -> bool:
 def register_model(name: str) -> Callable[[_Factory], _Factory]:
     """Make a class or function answer to `create_model(name, …)`.
 
-    The room's card lists the same name under `models`, which is how the registry knows where to look
-    without importing every room.
+    The room's card, or the `models.toml` beside a library's modules, lists the same name under `models`, which is
+    how the registry knows where to look without importing every room.
     """
 
     def keep(factory: _Factory) -> _Factory:
@@ -100,35 +106,98 @@ def register_model(name: str) -> Callable[[_Factory], _Factory]:
     return keep
 
 
-def list_models(*, task: str | None = None, paper: str | None = None) -> list[str]:
-    """Names that `create_model` takes, of all papers or of those with `task`, or of one `paper`."""
-    papers = [card(paper)] if paper is not None else list_papers(task=task)
-    return [name for one in papers if task is None or task in one.tasks for name in one.models]
+@dataclass(frozen=True)
+class Owner:
+    """What a model belongs to: a paper, or the library itself.
+
+    Attributes:
+        models: all names that it registers.
+        tasks: the kinds of work, the first being the one that its models are made for.
+        modules: full names of the Python modules that register the models.
+        paper: the paper's card; None for models of the library.
+    """
+
+    models: tuple[str, ...]
+    tasks: tuple[str, ...]
+    modules: tuple[str, ...]
+    paper: Card | None = None
+
+    @property
+    def where(self) -> str:
+        """The file that promises the models."""
+        return f"the card of '{self.paper.slug}'" if self.paper is not None else f"models.toml of {self.modules[0]}"
 
 
-def paper_of_model(name: str) -> Card:
-    """The paper whose room registers the model `name`.
+@cache
+def owners() -> tuple[Owner, ...]:
+    """Whoever has models: every paper, in alphabetical order, then the library's folders."""
+    papers = [
+        Owner(one.models, one.tasks, tuple(f"encore.papers.{one.slug}.{part}" for part in _MODEL_PARTS), one)
+        for one in cards().values()
+    ]
+    library = []
+    for path in sorted(Path(str(resources.files("encore.nn"))).glob("*/models.toml")):
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        modules = tuple(f"encore.nn.{path.parent.name}.{module}" for module in content["modules"])
+        library.append(Owner(tuple(content["models"]), tuple(content["tasks"]), modules))
+    return (*papers, *library)
+
+
+def owner_of_model(name: str) -> Owner:
+    """What the model `name` belongs to.
 
     Raises:
-        UnknownNameError: no room does.
+        UnknownNameError: nothing registers that name.
     """
-    for one in cards().values():
+    for one in owners():
         if name in one.models:
             return one
     raise UnknownNameError("model", name, list_models())
 
 
-def model_factory(name: str) -> ModelFactory:
-    """The class or function registered as `name`; imports its room on first use.
+def list_models(*, task: str | None = None, paper: str | None = None) -> list[str]:
+    """Names that `create_model` takes, of all papers and the library, or of those with `task`, or of one `paper`."""
+    slug = card(paper).slug if paper is not None else None
+    return [
+        name
+        for one in owners()
+        if (task is None or task in one.tasks) and (slug is None or (one.paper is not None and one.paper.slug == slug))
+        for name in one.models
+    ]
+
+
+def paper_of_model(name: str) -> Card | None:
+    """The paper whose room registers the model `name`; None for a model of the library.
 
     Raises:
-        UnknownNameError: no room registers that name.
-        EncoreError: the card promises a model that the room does not register.
+        UnknownNameError: nothing registers that name.
+    """
+    return owner_of_model(name).paper
+
+
+def require_model_verb(name: str, verb: Verb) -> None:
+    """Refuse a verb that the paper of the model `name` lacks; models of the library have all of their task.
+
+    Raises:
+        InputError: with the verbs that the paper has.
+        UnknownNameError: nothing registers that name.
     """
     paper = paper_of_model(name)
-    for part in ("model", "variants", "baselines"):
-        if name not in _factories and has_part(paper.slug, part):
-            room(paper.slug, part)
+    if paper is not None:
+        require_verb(paper, verb)
+
+
+def model_factory(name: str) -> ModelFactory:
+    """The class or function registered as `name`; imports the modules of its owner on first use.
+
+    Raises:
+        UnknownNameError: nothing registers that name.
+        EncoreError: a model is promised that no module registers.
+    """
+    owner = owner_of_model(name)
+    for module in owner.modules:
+        if name not in _factories and importlib.util.find_spec(module) is not None:
+            importlib.import_module(module)
     if name not in _factories:
-        raise EncoreError(f"the card of '{paper.slug}' lists the model '{name}', but its room registers none such")
+        raise EncoreError(f"{owner.where} lists the model '{name}', but no module registers it")
     return _factories[name]

@@ -102,7 +102,7 @@ def create_model(
     model.registered_name = name
     if not isinstance(factory, type):
         model._hub_mixin_config = dict(configuration)
-    model.task = registry.paper_of_model(name).tasks[0]
+    model.task = registry.owner_of_model(name).tasks[0]
     if weights is not None:
         load_weights(model, weights)
     if described is not None:
@@ -134,9 +134,9 @@ def load_weights(model: nn.Module, weights: str | Path | Mapping[str, Tensor]) -
     state, where = _state_of(weights)
     name = getattr(model, "registered_name", None)
     if name is not None and not set(state) <= set(model.state_dict()):
-        slug = registry.paper_of_model(name).slug
-        if registry.has_part(slug, "weights"):
-            mapping = registry.room(slug, "weights")
+        paper = registry.paper_of_model(name)
+        if paper is not None and registry.has_part(paper.slug, "weights"):
+            mapping = registry.room(paper.slug, "weights")
             if mapping.recognises(state):
                 _load_official(model, mapping, state, where)
                 return

@@ -70,7 +70,7 @@ def fit(
     if epochs is not None:
         settings["training.epochs"] = epochs
     configuration = configure(kind, settings, defaults)
-    registry.paper_of_model(configuration.model)
+    registry.owner_of_model(configuration.model)
     runtime, progress = runtime or Runtime(), progress or SilentProgress()
     splits = task.open_data(str(data), configuration, runtime, progress)
     check_samples(splits, progress)
