@@ -125,7 +125,14 @@ def unwrapped(content: Any, where: str) -> dict[str, Tensor]:
     return tensors
 
 
-def load_state(model: nn.Module, state: Mapping[str, Tensor], where: str, *, may_miss: Collection[str] = ()) -> None:
+def load_state(
+    model: nn.Module,
+    state: Mapping[str, Tensor],
+    where: str,
+    *,
+    may_miss: Collection[str] = (),
+    fresh: Collection[str] = (),
+) -> None:
     """Load `state` into `model`, every tensor of it, or say in one line what does not fit.
 
     Args:
@@ -133,11 +140,15 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], where: str, *, may
         state: its tensors by name.
         where: their file, for the error.
         may_miss: submodules that keep what they have where `state` says nothing of them.
+        fresh: submodules that keep all of what they have where `state` lacks some of it, or has it in another shape.
 
     Raises:
         CheckpointError: tensors are missing, left over, of another shape, or not finite.
     """
     own = model.state_dict()
+    kept = {name for name in fresh if not _fills(own, state, name)}
+    own = {name: tensor for name, tensor in own.items() if name.partition(".")[0] not in kept}
+    state = {name: tensor for name, tensor in state.items() if name.partition(".")[0] not in kept}
     wrong_shape = [
         f"{name} is {tuple(state[name].shape)} where {tuple(own[name].shape)} is due"
         for name in own
@@ -159,6 +170,12 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], where: str, *, may
             "name the model that the checkpoint is of, with its own number of classes",
         )
     model.load_state_dict(dict(state), strict=False)
+
+
+def _fills(own: Mapping[str, Tensor], state: Mapping[str, Tensor], submodule: str) -> bool:
+    """Whether `state` holds all tensors of `submodule` in their shapes."""
+    names = [name for name in own if name.startswith(f"{submodule}.")]
+    return all(name in state and state[name].shape == own[name].shape for name in names)
 
 
 def _first(names: list[str], what: str) -> str:

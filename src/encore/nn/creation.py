@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from encore.base.errors import (
     UnknownNameError,
 )
 from encore.nn.checkpoints import load_state, read_state_dict, unwrapped
-from encore.nn.model import CONFIG, EncoreModel, FeatureExtractor, Preprocessing
+from encore.nn.model import CONFIG, ENCODER, EncoreModel, FeatureExtractor, Preprocessing
 
 
 class Description(BaseModel):
@@ -56,6 +56,7 @@ def create_model(
     weights: str | Path | Mapping[str, Tensor] | None = None,
     features_only: bool = False,
     out_indices: tuple[int, ...] | None = None,
+    fresh: Collection[str] = (),
     **configuration: Any,
 ) -> Any:
     """Make the model registered as `name`.
@@ -64,9 +65,11 @@ def create_model(
         name: one of `list_models()`.
         weights: a checkpoint, ours or in the official layout (recognised by the tensors' names), a RUN's
             folder, or a state dict. From a RUN of the same model come also its configuration, where the call
-            does not say otherwise, and its preprocessing, classes and colours.
+            does not say otherwise, and its preprocessing, classes and colours; a RUN of masked pre-training holds the
+            encoder that it trained, and what that lacks (a head) begins afresh.
         features_only: return the encoder alone, which answers with its feature maps.
         out_indices: with `features_only`, which maps; all by default.
+        fresh: submodules that begin afresh where the weights have none of their shape (`("head",)` for other classes).
         configuration: the model's own arguments (`num_classes=11`).
 
     Returns:
@@ -85,6 +88,7 @@ def create_model(
     if out_indices is not None and not features_only:
         raise ConfigurationError("out_indices came without features_only", "add features_only=True or leave them out")
     factory = registry.model_factory(name)
+    weights = _encoder_of(weights, name)
     described = _description_beside(weights, name)
     if described is not None:
         configuration = {**described.configuration, **configuration}
@@ -104,7 +108,8 @@ def create_model(
         model._hub_mixin_config = dict(configuration)
     model.task = registry.owner_of_model(name).tasks[0]
     if weights is not None:
-        load_weights(model, weights)
+        is_backbone = described is not None and described.configuration.get("num_classes") == 0
+        load_weights(model, weights, fresh=(*fresh, *(getattr(model, "beyond_features", ()) if is_backbone else ())))
     if described is not None:
         described.apply_to(model)
     if not features_only:
@@ -115,6 +120,21 @@ def create_model(
     return extractor
 
 
+def _encoder_of(
+    weights: str | Path | Mapping[str, Tensor] | None, name: str
+) -> str | Path | Mapping[str, Tensor] | None:
+    """The folder of the encoder `name` in the RUN's folder `weights`, if that is of another model and has one."""
+    if weights is None or isinstance(weights, Mapping) or not (Path(weights) / ENCODER / CONFIG).is_file():
+        return weights
+    encoder = Path(weights) / ENCODER
+    there, outer = read_description(encoder).name, read_description(weights).name
+    if name == outer:
+        return weights
+    if name != there:
+        raise CheckpointError(f"{weights} holds a {outer} with the encoder {there}, not a {name}", f"make a {there}")
+    return encoder
+
+
 def _description_beside(weights: str | Path | Mapping[str, Tensor] | None, name: str) -> Description | None:
     """The description in the RUN's folder `weights`, if it is one and of the model `name`."""
     if weights is None or isinstance(weights, Mapping) or not (Path(weights) / CONFIG).is_file():
@@ -123,10 +143,11 @@ def _description_beside(weights: str | Path | Mapping[str, Tensor] | None, name:
     return described if described.name == name else None
 
 
-def load_weights(model: nn.Module, weights: str | Path | Mapping[str, Tensor]) -> None:
+def load_weights(model: nn.Module, weights: str | Path | Mapping[str, Tensor], *, fresh: Collection[str] = ()) -> None:
     """Load a checkpoint into `model`, mapping the official layout onto ours where it is one.
 
-    Weights that the paper's room knows as those of an encoder alone fill the encoder; the rest stays as it is.
+    Weights that the paper's room knows as those of an encoder alone fill the encoder; the rest stays as it is, and so
+    do the submodules `fresh` where their shapes differ.
 
     Raises:
         CheckpointError: it fits neither layout.
@@ -138,15 +159,17 @@ def load_weights(model: nn.Module, weights: str | Path | Mapping[str, Tensor]) -
         if paper is not None and registry.has_part(paper.slug, "weights"):
             mapping = registry.room(paper.slug, "weights")
             if mapping.recognises(state):
-                _load_official(model, mapping, state, where)
+                _load_official(model, mapping, state, where, fresh)
                 return
-    load_state(model, state, where)
+    load_state(model, state, where, fresh=fresh)
 
 
-def _load_official(model: Any, mapping: Any, state: Mapping[str, Tensor], where: str) -> None:
+def _load_official(
+    model: Any, mapping: Any, state: Mapping[str, Tensor], where: str, fresh: Collection[str] = ()
+) -> None:
     """Load recognised tensors, and let the room's optional `describe` say what the model takes and answers."""
     may_miss = model.beyond_features if _is_encoder(mapping, state) else ()
-    load_state(model, mapping.convert(state), where, may_miss=may_miss)
+    load_state(model, mapping.convert(state), where, may_miss=may_miss, fresh=fresh)
     if hasattr(mapping, "describe"):
         mapping.describe(model, state)
 

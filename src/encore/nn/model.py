@@ -19,6 +19,9 @@ from encore.nn.checkpoints import write_safetensors
 CONFIG = "config.json"
 """The file that describes a model or run, under the key `encore`."""
 
+ENCODER = "encoder"
+"""The folder of a run of masked pre-training that holds the encoder alone, a plain backbone."""
+
 
 @dataclass(frozen=True)
 class Preprocessing:

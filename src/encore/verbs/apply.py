@@ -88,6 +88,7 @@ def opened(run: str | Path, verb: Verb) -> tuple[Task, EncoreModel]:
     if model.task is None or model.registered_name is None:
         raise RunFolderError(f"{run} does not say what it was trained for", "give a folder that encore fit left")
     registry.require_model_verb(model.registered_name, verb)
-    if model.classes is None:
+    task = get_task(model.task)
+    if model.classes is None and task.has_classes:
         raise RunFolderError(f"{run} names no classes", "give a folder that encore fit or encore run left")
-    return get_task(model.task), model
+    return task, model

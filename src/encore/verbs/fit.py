@@ -151,5 +151,5 @@ def _what_to_train(name: str) -> tuple[Task, type[FitConfiguration], dict[str, A
     card = registry.card(name)
     registry.require_verb(card, "fit")
     task = get_task(card.tasks[0])
-    recipe = registry.room(name, "recipe")
-    return task, getattr(recipe, "FitConfiguration", task.configuration), {"model": card.models[0]}
+    own = getattr(registry.room(name, "recipe"), "FitConfiguration", None)
+    return (task, task.configuration, {"model": card.models[0]}) if own is None else (task, own, {})

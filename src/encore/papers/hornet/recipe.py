@@ -345,8 +345,8 @@ class HorNetRecipe(StudyRecipe):
                     {name: here[name] for name in ("gated", "depthwise_matched", "depthwise", "window_attention")},
                     undecided="" if performance.scale != "smoke" else "Smoke scale only shows that it runs",
                     note=(
-                        f"Accuracy after {budgets[0]} / {budgets[1]} steps: {means} (chance is 50). Each budget has its "
-                        f"own one-cycle schedule, and every pair is new. A probe of the mechanism that was chosen to "
+                        f"Accuracy after {budgets[0]} / {budgets[1]} steps: {means} (chance is 50). Each budget has "
+                        f"its own one-cycle schedule, and every pair is new. A probe of the mechanism that was chosen to "
                         f"favour products, not evidence for the gain on ImageNet"
                     ),
                 )

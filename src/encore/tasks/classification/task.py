@@ -22,6 +22,7 @@ from encore.data.classification_augmentation import ClassificationAugmentation, 
 from encore.data.contracts import DataSplits, ImageDataset, Samples
 from encore.data.resizing import kept_if_small, sizes_of
 from encore.nn.batch_norm import folded
+from encore.nn.creation import create_model
 from encore.nn.export import Deployment, Port
 from encore.nn.model import EncoreModel, Preprocessing
 from encore.tasks.base import FitConfiguration, ImageSize, Measured, Metrics, Task, details_of
@@ -137,6 +138,16 @@ class ClassificationTask(Task):
             crop_ratio=configuration.crop_ratio,
             interpolation=configuration.interpolation,
         )
+
+    def make_model(self, splits: DataSplits, configuration: ClassificationFit, seed: int) -> EncoreModel:
+        """As `Task.make_model`; where the weights are of other classes, the head begins afresh."""
+        torch.manual_seed(seed)
+        arguments = {"num_classes": len(splits.classes), **configuration.model_arguments}
+        model: EncoreModel = create_model(
+            configuration.model, weights=configuration.weights, fresh=(HEAD,), **arguments
+        )
+        self.prepare(model, splits, configuration)
+        return model
 
     def module(self, model: EncoreModel, splits: DataSplits, configuration: ClassificationFit) -> ClassificationModule:
         """The model with its loss.

@@ -30,7 +30,7 @@ from encore.data.unlabelled import WithoutTruth, open_images
 from encore.nn.batch_norm import folded
 from encore.nn.creation import create_model
 from encore.nn.export import Deployment, Port
-from encore.nn.model import EncoreModel, Preprocessing
+from encore.nn.model import ENCODER, EncoreModel, Preprocessing
 from encore.tasks.base import FitConfiguration, ImageSize, Metrics, Task, TrainedModel
 from encore.tasks.inputs import input_files, unique_stems
 from encore.tasks.masked_pretraining.model import MaskedAutoencoder
@@ -42,9 +42,6 @@ from encore.tasks.views import AsSeen, natural_size
 from encore.training.configuration import TrainingConfiguration
 from encore.training.loading import plain_loader
 from encore.training.trainer import device_of, wait_for_all
-
-ENCODER = "encoder"
-"""The folder of a run that holds the encoder alone."""
 
 PAINTED = 6
 """Pictures that are painted after every epoch."""
