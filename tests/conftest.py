@@ -1,10 +1,12 @@
-"""What all tests share: one thread, no runs left in the working directory."""
+"""What all tests share: one thread, no runs left in the working directory, the command line as a user calls it."""
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -18,3 +20,26 @@ def clean_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ENCORE_DATA", raising=False)
     return tmp_path
+
+
+class Answer(NamedTuple):
+    """What a command left on both streams, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def encore(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+    """Call `encore …` in this process."""
+
+    from encore.cli import main
+
+    def call(*words: object) -> Answer:
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        streams = capsys.readouterr()
+        return Answer(code, streams.out, streams.err)
+
+    return call

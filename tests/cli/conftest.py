@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from PIL import Image
@@ -15,27 +13,6 @@ from encore.data.streets import CLASSES, render_scene
 
 TINY = ("--set", "model_arguments.width=8", "--set", "model_arguments.kernel_size=3", "--device", "cpu")
 """A net that trains in a second."""
-
-
-class Answer(NamedTuple):
-    """What a command left on both streams, and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def encore(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
-    """Call `encore …` in this process."""
-
-    def call(*words: object) -> Answer:
-        capsys.readouterr()
-        code = main([str(word) for word in words])
-        streams = capsys.readouterr()
-        return Answer(code, streams.out, streams.err)
-
-    return call
 
 
 @pytest.fixture(scope="session")

@@ -253,8 +253,11 @@ def test_half_of_the_digit_pairs_are_of_one_class_and_test_digits_are_in_no_othe
     splits = open_digit_pairs(train=400, val=50, test=100)
     assert sum(splits.train.labels) == 200
     halves = {
-        part: {sample["image"][0, :, columns].numpy().tobytes() for sample in map(dataset.__getitem__, range(len(dataset)))
-               for columns in (slice(8), slice(8, 16))}
+        part: {
+            dataset[index]["image"][0, :, columns].numpy().tobytes()
+            for index in range(len(dataset))
+            for columns in (slice(8), slice(8, 16))
+        }
         for part, dataset in (("train", splits.train), ("test", splits.test))
     }
     digits = open_classification("digits")

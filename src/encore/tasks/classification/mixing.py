@@ -77,4 +77,4 @@ class Mixing:
             data_keys=["input", "class"], beta=torch.tensor(self.cutmix), use_correct_lambda=True
         )
         mixed, parts = mix(images, labels)
-        return mixed, parts[0, :, 1].long(), parts[0, :, 2]
+        return mixed, parts[0, :, 1].long(), 1 - parts[0, :, 2]  # kornia gives the share that stays
