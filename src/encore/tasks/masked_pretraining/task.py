@@ -71,6 +71,10 @@ class MaskedPretrainingFit(FitConfiguration):
         """What the model is made with."""
         return {"image_size": list(image_size), **self.model_arguments}
 
+    def fitted(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The size at which the model takes pictures whose own size is `size`."""
+        return size
+
 
 class LabelledPictures:
     """The pictures of a test part, and the labelled parts that it comes from."""
@@ -114,7 +118,7 @@ class MaskedPretrainingTask(Task):
         Raises:
             DataError: all pictures are the same.
         """
-        size = configuration.image_size or natural_size(splits.train)
+        size = configuration.image_size or configuration.fitted(natural_size(splits.train))
         view = Preprocessing(size=size, crop_ratio=1.0, interpolation="bicubic")
         sized = kept_if_small(replace(splits, val=AsSeen(splits.val, view), test=AsSeen(splits.test, view)))
         check_variety(sized)
