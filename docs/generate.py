@@ -36,6 +36,10 @@ BLOCKS = {
         "encore.nn.checkpoints",
         "encore.nn.caffe",
         "encore.nn.export",
+        "encore.nn.backbones.transformers_backbone",
+        "encore.nn.backbones.named",
+        "encore.nn.layer_depths",
+        "encore.nn.stochastic_depth",
     ),
     "Segmentation": (
         "encore.tasks.segmentation.task",
@@ -56,6 +60,7 @@ BLOCKS = {
     "Training and records": (
         "encore.training.configuration",
         "encore.training.trainer",
+        "encore.training.lamb",
         "encore.tasks.study",
         "encore.tasks.study_recipe",
         "encore.results.record",

@@ -252,6 +252,12 @@ def test_swin_answers_a_picture_in_the_same_way_whatever_it_saw_before():
         assert torch.equal(model(pictures), before)
 
 
+def test_swins_tables_of_positions_do_not_decay():
+    model = create_model("swin", **SMALL["swin"])
+    assert model.no_weight_decay() == {name for name in model.state_dict() if "bias_table" in name}
+    assert len(model.no_weight_decay()) == 4
+
+
 def test_a_small_stem_keeps_the_size_of_small_pictures():
     model = create_model("resnet18", small_stem=True, features_only=True)
     maps = model(torch.randn(1, 3, 32, 32))

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 
+import lightning
 import pytest
 import torch
+from torch import nn
 
 from encore.base.errors import ConfigurationError, DivergenceError, RunFolderError
 from encore.base.progress import SilentProgress
 from encore.base.runtime import Runtime
 from encore.nn.creation import create_model
+from encore.tasks.base import load_trained
 from encore.training.configuration import TrainingConfiguration
 from encore.training.loading import plain_loader
 from encore.training.trainer import TrainingOutcome, accelerator_of, train
@@ -27,6 +32,7 @@ def trained(
     fail_at: int | None = None,
     data: Points | None = None,
     configuration: TrainingConfiguration = CONFIGURATION,
+    callbacks: Sequence[lightning.Callback] = (),
 ) -> tuple[Regression, TrainingOutcome]:
     torch.manual_seed(0)
     module = Regression(configuration, fail_at)
@@ -40,6 +46,7 @@ def trained(
         progress=SilentProgress(),
         stage="toy",
         monitor="val_score",
+        callbacks=callbacks,
     )
     return module, outcome
 
@@ -71,6 +78,65 @@ def test_a_checkpoint_within_an_epoch_continues_with_the_batches_that_are_left(t
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
     assert outcome.curves == outcome_resumed.curves
+
+
+AVERAGED = CONFIGURATION.model_copy(
+    update={"ema_decay": 0.8, "schedule": "cosine", "warmup_epochs": 1.5, "optimizer": "lamb", "weight_decay": 0.1}
+)
+
+
+@pytest.mark.parametrize("minutes", [5.0, 1e-9])
+@pytest.mark.parametrize("fail_at", [3, 8, 13])
+def test_a_run_that_died_reaches_the_same_average(tmp_path: Path, fail_at: int, minutes: float):
+    configuration = AVERAGED.model_copy(update={"checkpoint_minutes": minutes})
+    whole, outcome = trained(tmp_path / "whole", configuration=configuration)
+    with pytest.raises(RuntimeError, match="killed"):
+        trained(tmp_path / "killed", fail_at=fail_at, configuration=configuration)
+    resumed, outcome_resumed = trained(tmp_path / "killed", configuration=configuration)
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+    assert outcome.curves == outcome_resumed.curves
+    for file in ("last", "best"):
+        one, other = (
+            torch.load(tmp_path / run / "checkpoints" / f"{file}.ckpt", weights_only=True)
+            for run in ("whole", "killed")
+        )
+        for kind in ("state_dict", "current_model_state", "averaging_state"):
+            assert all(torch.equal(tensor, other[kind][name]) for name, tensor in one[kind].items()), (file, kind)
+
+
+def test_validation_and_the_best_checkpoint_take_the_average_of_the_weights(tmp_path: Path):
+    configuration = AVERAGED.model_copy(update={"epochs": 2, "warmup_epochs": 0.0})
+    expected: list[dict[str, torch.Tensor]] = []
+
+    class Follow(lightning.Callback):
+        """The average, one step at a time; batch statistics included."""
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            now = {name: tensor.clone() for name, tensor in pl_module.model.state_dict().items()}
+            before = expected[-1] if expected else now
+            expected.append(
+                {
+                    name: 0.8 * before[name] + 0.2 * tensor if tensor.is_floating_point() else tensor
+                    for name, tensor in now.items()
+                }
+            )
+
+    module, outcome = trained(tmp_path, configuration=configuration, callbacks=[Follow()])
+    best = nn.Sequential(*deepcopy(list(module.model)))
+    load_trained(best, outcome.best_checkpoint)
+    average = expected[outcome.best_epoch * 5 - 1]
+    for name, tensor in best.state_dict().items():
+        if tensor.is_floating_point():
+            torch.testing.assert_close(tensor, average[name])
+    points = Points()
+    with torch.no_grad():
+        batches = plain_loader(points, 5)
+        losses = [
+            (len(inputs), nn.functional.mse_loss(best.eval()(inputs), targets).item()) for inputs, targets in batches
+        ]
+    score = -sum(count * loss for count, loss in losses) / len(points)
+    assert outcome.curves[outcome.best_epoch - 1]["val_score"] == pytest.approx(score, rel=1e-5)
 
 
 def test_resuming_a_finished_training_changes_nothing(tmp_path: Path):

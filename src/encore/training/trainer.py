@@ -16,7 +16,8 @@ from typing import Any, Literal
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, WeightAveraging
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from encore.base.errors import ConfigurationError
@@ -133,7 +134,7 @@ def train(
         callbacks: of the task.
 
     Returns:
-        Curves, time and the best checkpoint; the module's weights are those of the last step.
+        Curves, time and the best checkpoint; the module's weights are those of the last step, or their average.
 
     Raises:
         DivergenceError: the loss is not finite; the last checkpoint stays.
@@ -180,6 +181,10 @@ def train(
         best,
         *callbacks,
     ]
+    if configuration.ema_decay is not None:
+        # Checkpoints hold the average as `state_dict`, and beside it the weights that a resumed training goes on with.
+        average = get_ema_multi_avg_fn(configuration.ema_decay)
+        watching.append(WeightAveraging(device_of(runtime), multi_avg_fn=average))
     if configuration.patience is not None:
         watching.append(EarlyStopping(monitor, mode=better, patience=configuration.patience))
     watching += [within_epochs, every_epoch]

@@ -12,6 +12,7 @@ from encore.base.registry import register_model
 from encore.nn.backbones.families import FAMILIES, prepare, reductions
 from encore.nn.backbones.pretrained import Source, architecture, below, library, open_source, read_architecture
 from encore.nn.checkpoints import load_state
+from encore.nn.layer_depths import stage_depths
 from encore.nn.model import IMAGENET, EncoreModel, FeatureInfo
 
 
@@ -180,6 +181,22 @@ class TransformersBackbone(EncoreModel):
         """(B, in_channels, H, W), normalised RGB → logits (B, K); `pooled` where K is 0."""
         logits: Tensor = self.head(self.pooled(x))
         return logits
+
+    def parameter_depths(self) -> dict[str, int]:
+        """The layer of each parameter, for `layer_decay`.
+
+        A ConvNeXt of four stages has the authors' groups (official `get_num_layer_for_convnext`): stem 0, stages 1, 2
+        and 12, the blocks of the third by threes from 3 on, head last. Others have one layer a block.
+        """
+        depths = [int(depth) for depth in getattr(self.encoder.config, "depths", ())]
+        if self.model_type in ("convnext", "convnextv2") and len(depths) == 4 and depths[2] <= 27:
+            third = [3 + block // 3 for block in range(depths[2])]
+            return stage_depths(self, [[1] * depths[0], [2] * depths[1], third, [12] * depths[3]])
+        return stage_depths(self)
+
+    def no_weight_decay(self) -> set[str]:
+        """Swin's tables of relative positions, as in the authors' code."""
+        return {name for name, _ in self.named_parameters() if name.endswith("relative_position_bias_table")}
 
 
 _FEATURE_NORMS = ("hidden_states_norms",)
