@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
 from encore.base.cards import Claim
 from encore.base.configuration import Configuration, Settings, configure
 from encore.base.errors import DataError
-from encore.base.runtime import Runtime, Scale
+from encore.base.runtime import Scale
 from encore.data.classification import open_classification
 from encore.data.contracts import DataSplits
 from encore.data.named import find_set_path, open_set
@@ -23,7 +23,7 @@ from encore.nn.creation import load
 from encore.papers.spark.effects import EXACT, effect_pictures
 from encore.papers.spark.fit import SparKFit
 from encore.results.performance import Performance, Plan, Recipe
-from encore.results.record import ArmRecord, ClaimRecord, comparative_record
+from encore.results.record import ArmRecord, comparative_record
 from encore.tasks.classification import TASK as CLASSIFICATION
 from encore.tasks.classification import ClassificationFit
 from encore.tasks.masked_pretraining import TASK as PRETRAINING
@@ -258,7 +258,7 @@ class SparKRecipe(Recipe):
         if self._compared(performance):
             data = self._open_data(performance)
             studies.append(self._pretraining(performance, data))
-            studies.append(self._finetuning(performance, data, {name: None for name in self._arms(performance)}))
+            studies.append(self._finetuning(performance, data, dict.fromkeys(self._arms(performance))))
         if performance.asks(DENSE):
             data = self._open_streets(performance)
             studies.append(self._dense_pretraining(performance, data))

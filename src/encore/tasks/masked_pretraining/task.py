@@ -14,7 +14,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from encore.base.errors import ConfigurationError, DataError
+from encore.base import registry
+from encore.base.errors import ConfigurationError, DataError, UnknownNameError
 from encore.base.files import write_text
 from encore.base.progress import ProgressReporter
 from encore.base.runtime import Runtime
@@ -152,12 +153,18 @@ class MaskedPretrainingTask(Task):
         torch.manual_seed(seed)
         image: Tensor = splits.val[0]["image"]
         arguments = configuration.arguments((int(image.shape[1]), int(image.shape[2])))
-        model: EncoreModel = create_model(configuration.model, weights=configuration.weights, **arguments)
+        refused = ConfigurationError(
+            f"'{configuration.model}' cannot be pre-trained by masking",
+            "pre-train it as a backbone: encore fit spark DATA --set backbone=NAME",
+        )
+        try:
+            model: EncoreModel = create_model(configuration.model, weights=configuration.weights, **arguments)
+        except UnknownNameError:
+            if hasattr(registry.model_factory(configuration.model), "draw_mask"):
+                raise
+            raise refused from None
         if not isinstance(model, MaskedAutoencoder):
-            raise ConfigurationError(
-                f"'{configuration.model}' cannot be pre-trained by masking",
-                "pre-train it as a backbone: encore fit spark DATA --set backbone=NAME",
-            )
+            raise refused
         self.prepare(model, splits, configuration)
         return model
 
@@ -228,6 +235,7 @@ class MaskedPretrainingTask(Task):
             metrics |= probe_accuracies(model, dataset.parts, self.loader, progress, stage)
         return metrics
 
+    @torch.no_grad()
     def predict(
         self,
         model: EncoreModel,
