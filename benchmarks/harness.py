@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from encore.base.files import replacing, write_json
-from encore.nn.timing import time_forward
+from encore.nn.timing import time_forward, time_training_steps
 from encore.results.environment import machine_in_words, package_versions
 
 ROOT = Path(__file__).parents[1]
@@ -83,18 +83,22 @@ def measure(
     chosen: Sequence[Mode],
     device: torch.device,
     rounds: int,
+    *,
+    training: bool = False,
 ) -> list[dict[str, Any]]:
     """Milliseconds and images per second of every network in every mode; ratios to `reference` in the same mode.
+
+    With `training` a pass is forward and backward of a training step.
 
     In each mode the rounds go over all networks in turn, so that a disturbance meets all of them.
     """
     rows = []
     for mode in chosen:
-        say(mode.name)
+        say(mode.name + ", training" * training)
         models = {name: mode.prepared(build(name), device) for name in names}
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=FutureWarning)  # PyTorch's compiler speaks of its own parts
-            times = time_forward(models, mode.input(shape, device), rounds)
+            times = (time_training_steps if training else time_forward)(models, mode.input(shape, device), rounds)
         middle = {name: statistics.median(one) for name, one in times.items()}
         for name in names:
             rows.append(
@@ -172,8 +176,8 @@ def earlier(name: str, chosen: Sequence[Mode]) -> dict[str, Any]:
     return content
 
 
-def plot_ratios(rows: Sequence[dict[str, Any]], reference: str, title: str) -> Path:
-    """Bars of speed relative to `reference` in each mode, into `docs/images/benchmarks/<reference>.png`."""
+def plot_ratios(rows: Sequence[dict[str, Any]], reference: str, title: str, name: str | None = None) -> Path:
+    """Bars of speed relative to `reference` in each mode, into `docs/images/benchmarks/<name or reference>.png`."""
     key = "speed_relative_to_" + reference
     names = list(dict.fromkeys(row["network"] for row in rows))
     kinds = list(dict.fromkeys(Mode(row["compiled"], row["channels_last"], row["dtype"]) for row in rows))
@@ -197,7 +201,7 @@ def plot_ratios(rows: Sequence[dict[str, Any]], reference: str, title: str) -> P
     figure.legend(fontsize=7, loc="outside lower center", ncols=2, frameon=False)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    path = PLOTS / f"{reference}.png"
+    path = PLOTS / f"{name or reference}.png"
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=130)
     plt.close(figure)
@@ -206,13 +210,18 @@ def plot_ratios(rows: Sequence[dict[str, Any]], reference: str, title: str) -> P
 
 def arguments(description: str | None) -> argparse.Namespace:
     """What every script takes."""
+    return parser_of(description).parse_args()
+
+
+def parser_of(description: str | None) -> argparse.ArgumentParser:
+    """A parser of what every script takes, to which a script may add."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--rounds", type=int, default=3, help="timed passes of every network, after one that is not")
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--add", action="store_true", help="keep what the last run measured in other modes")
     parser.add_argument("--peak-of", help=argparse.SUPPRESS)
-    return parser.parse_args()
+    return parser
 
 
 def say(line: str) -> None:
