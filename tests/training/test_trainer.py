@@ -67,6 +67,23 @@ def test_a_run_that_died_reaches_the_weights_of_one_that_did_not(tmp_path: Path,
     assert all(torch.equal(tensor, best_resumed[name]) for name, tensor in best.items())
 
 
+def test_the_weight_decay_follows_half_a_cosine_and_leaves_biases_alone(tmp_path: Path):
+    seen: list[list[float]] = []
+
+    class Watch(lightning.Callback):
+        def on_before_optimizer_step(self, trainer, pl_module, optimizer) -> None:
+            seen.append([group["weight_decay"] for group in optimizer.param_groups])
+
+    rising = CONFIGURATION.model_copy(update={"weight_decay": 0.04, "final_weight_decay": 0.2})
+    trained(tmp_path, configuration=rising, callbacks=[Watch()])
+    decays = [groups[0] for groups in seen]
+    assert decays[0] == pytest.approx(0.04)
+    assert decays[-1] == pytest.approx(0.2)
+    assert decays == sorted(decays)
+    assert decays[len(decays) // 2] == pytest.approx(0.12, abs=0.02)
+    assert {group for groups in seen for group in groups[1:]} == {0.0}
+
+
 def test_a_checkpoint_within_an_epoch_continues_with_the_batches_that_are_left(tmp_path: Path):
     often = CONFIGURATION.model_copy(update={"checkpoint_minutes": 1e-9})
     whole, outcome = trained(tmp_path / "whole", configuration=often)

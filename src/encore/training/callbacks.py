@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,28 @@ class SeedEveryStep(lightning.Callback):
     ) -> None:
         """Seed the generators of all devices."""
         torch.manual_seed(derive_seed(self.seed, "step", trainer.global_step, trainer.global_rank))
+
+
+class ScheduleWeightDecay(lightning.Callback):
+    """Moves the weight decay from `first` to `last` along half a cosine; parameters without decay stay without.
+
+    Args:
+        first, last: at the first and the last step.
+    """
+
+    def __init__(self, first: float, last: float) -> None:
+        self.first, self.last = first, last
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Set the decay of this step."""
+        share = min(trainer.global_step / max(int(trainer.estimated_stepping_batches) - 1, 1), 1.0)
+        decay = self.last + (self.first - self.last) * (1 + math.cos(math.pi * share)) / 2
+        for optimizer in trainer.optimizers:
+            for group in optimizer.param_groups:
+                if group["weight_decay"]:
+                    group["weight_decay"] = decay
 
 
 class ShareBatches(lightning.Callback):

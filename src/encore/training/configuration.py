@@ -23,6 +23,7 @@ class TrainingConfiguration(Configuration):
         lamb_bias_correction: LAMB corrects its averages for their beginning at zero.
         weight_decay: on weights; biases, normalisation parameters and what the model names in `no_weight_decay` are
             left out.
+        final_weight_decay: the decay goes from `weight_decay` to this along half a cosine; null keeps it.
         bias_learning_rate_factor: biases learn this many times faster (2 in many Caffe recipes).
         layer_decay: the learning rate of each layer is that of the next one, towards the output, times this; null for
             one rate. The model has to tell its layers: see `encore.nn.layer_depths`.
@@ -51,6 +52,7 @@ class TrainingConfiguration(Configuration):
     lamb_always_adapt: bool = False
     lamb_bias_correction: bool = True
     weight_decay: float = Field(default=1e-4, ge=0)
+    final_weight_decay: float | None = Field(default=None, ge=0)
     bias_learning_rate_factor: float = Field(default=1.0, gt=0)
     layer_decay: float | None = Field(default=None, gt=0, le=1)
     schedule: Literal["constant", "one_cycle", "cosine"] = "one_cycle"

@@ -27,7 +27,7 @@ from encore.base.progress import ProgressReporter
 from encore.base.runtime import Runtime
 from encore.data.contracts import Samples
 from encore.nn.batch_norm import single_values_refused
-from encore.training.callbacks import ReportProgress, SeedEveryStep, ShareBatches, StopOnDivergence
+from encore.training.callbacks import ReportProgress, ScheduleWeightDecay, SeedEveryStep, ShareBatches, StopOnDivergence
 from encore.training.checkpoints import WholeCheckpoints
 from encore.training.configuration import TrainingConfiguration
 from encore.training.loading import EpochBatches, training_loader
@@ -185,6 +185,8 @@ def train(
         # Checkpoints hold the average as `state_dict`, and beside it the weights that a resumed training goes on with.
         average = get_ema_multi_avg_fn(configuration.ema_decay)
         watching.append(WeightAveraging(device_of(runtime), multi_avg_fn=average))
+    if configuration.final_weight_decay is not None:
+        watching.append(ScheduleWeightDecay(configuration.weight_decay, configuration.final_weight_decay))
     if configuration.patience is not None:
         watching.append(EarlyStopping(monitor, mode=better, patience=configuration.patience))
     watching += [within_epochs, every_epoch]

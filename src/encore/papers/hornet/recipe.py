@@ -346,8 +346,8 @@ class HorNetRecipe(StudyRecipe):
                     undecided="" if performance.scale != "smoke" else "Smoke scale only shows that it runs",
                     note=(
                         f"Accuracy after {budgets[0]} / {budgets[1]} steps: {means} (chance is 50). Each budget has "
-                        f"its own one-cycle schedule, and every pair is new. A probe of the mechanism that was chosen to "
-                        f"favour products, not evidence for the gain on ImageNet"
+                        f"its own one-cycle schedule, and every pair is new. A probe of the mechanism that was "
+                        f"chosen to favour products, not evidence for the gain on ImageNet"
                     ),
                 )
             )

@@ -172,8 +172,13 @@ DEFAULTS: dict[Scale, dict[str, Any]] = {
                 "epochs": 1600,
                 "batch_size": 4096,
                 "learning_rate": 3.2e-3,
+                "beta2": 0.95,
                 "weight_decay": 0.04,
+                "final_weight_decay": 0.2,
                 "warmup_epochs": 40,
+                "initial_learning_rate_factor": 0.005,
+                "final_learning_rate_factor": 0.001,
+                "gradient_clip": 5.0,
             },
         },
         "finetuning": {
@@ -199,6 +204,8 @@ DEFAULTS: dict[Scale, dict[str, Any]] = {
                 "learning_rate": 1.6e-2,
                 "weight_decay": 0.02,
                 "warmup_epochs": 5,
+                "lamb_always_adapt": True,
+                "lamb_bias_correction": False,
                 "layer_decay": 0.7,
                 "ema_decay": 0.9999,
             },
@@ -260,9 +267,9 @@ class SparKRecipe(Recipe):
             studies.append(self._pretraining(performance, data))
             studies.append(self._finetuning(performance, data, dict.fromkeys(self._arms(performance))))
         if performance.asks(DENSE):
-            data = self._open_streets(performance)
-            studies.append(self._dense_pretraining(performance, data))
-            studies.append(self._dense_finetuning(performance, data, {SPARK: None, SCRATCH: None}))
+            streets = self._open_streets(performance)
+            studies.append(self._dense_pretraining(performance, streets))
+            studies.append(self._dense_finetuning(performance, streets, {SPARK: None, SCRATCH: None}))
         return studies
 
     def perform(self, performance: Performance) -> None:
@@ -459,8 +466,9 @@ class SparKRecipe(Recipe):
                 undecided="Smoke scale only shows that it runs" if performance.scale == "smoke" else "",
                 note=(
                     f"{splits.name}: pre-trained on {len(splits.train)} pictures for "
-                    f"{configuration.dense_pretraining.training.epochs} epochs, then UPerNet on that encoder fine-tuned "
-                    f"with {configuration.dense_labels} masks for {configuration.dense_finetuning.training.epochs}"
+                    f"{configuration.dense_pretraining.training.epochs} epochs, then UPerNet on that encoder "
+                    f"fine-tuned with {configuration.dense_labels} masks for "
+                    f"{configuration.dense_finetuning.training.epochs}"
                 ),
             )
         )
