@@ -161,7 +161,7 @@ def load_weights(model: nn.Module, weights: str | Path | Mapping[str, Tensor], *
             if mapping.recognises(state):
                 _load_official(model, mapping, state, where, fresh)
                 return
-    load_state(model, state, where, fresh=fresh)
+    load_state(model, _fitting(model, state), where, fresh=fresh)
 
 
 def _load_official(
@@ -169,9 +169,13 @@ def _load_official(
 ) -> None:
     """Load recognised tensors, and let the room's optional `describe` say what the model takes and answers."""
     may_miss = model.beyond_features if _is_encoder(mapping, state) else ()
-    load_state(model, mapping.convert(state), where, may_miss=may_miss, fresh=fresh)
+    load_state(model, _fitting(model, mapping.convert(state)), where, may_miss=may_miss, fresh=fresh)
     if hasattr(mapping, "describe"):
         mapping.describe(model, state)
+
+
+def _fitting(model: nn.Module, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    return model.fitting_state(state) if isinstance(model, EncoreModel) else state
 
 
 def _is_encoder(mapping: Any, state: Mapping[str, Tensor]) -> bool:

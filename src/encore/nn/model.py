@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
@@ -208,6 +208,14 @@ class EncoreModel(nn.Module, PyTorchModelHubMixin):
     def preprocess(self, images: Tensor) -> Tensor:
         """Turn RGB pictures, `uint8` (B, 3, H, W), into the input of `forward`, on the model's device."""
         return self.preprocessing(images.to(self.device, non_blocking=True))
+
+    def fitting_state(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """A checkpoint's tensors as this model takes them: what depends on the pictures' size is resized here.
+
+        Args:
+            state: by the model's own names; tensors may be missing or left over.
+        """
+        return state
 
     def description(self) -> dict[str, Any]:
         """What `config.json` holds under the key `encore`: all that is needed to build and use it again."""

@@ -7,8 +7,10 @@ parameters are those of the official code, but for `gnconv`, which is one `mixer
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,111 +19,9 @@ from torch import Tensor, nn
 
 from encore.base.registry import register_model
 from encore.nn.model import IMAGENET, EncoreModel, FeatureInfo
+from encore.papers.hornet.gnconv import EPS, ChannelNorm, GlobalLocalFilter, GnConv, resized_filter
 
-EPS = 1e-6
-
-
-class ChannelNorm(nn.LayerNorm):
-    """Layer normalisation over the channels of (B, C, H, W), eps 1e-6."""
-
-    def __init__(self, num_channels: int) -> None:
-        super().__init__(num_channels, eps=EPS)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) → (B, C, H, W)."""
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-
-class GlobalLocalFilter(nn.Module):
-    """Half of the channels through a 3×3 depthwise convolution, half through a learned filter of their spectrum.
-
-    ```text
-    z (B, D, H, W) → LN → halves ─ 3×3 depthwise ────────────────────────────┐
-                               └── rfft2 → × filter (D/2, h, w) → irfft2 ────┤ interleaved → LN → (B, D, H, W)
-    ```
-
-    The filter is resized bilinearly where the spectrum, H × (W//2 + 1), is of another size. The transform is
-    computed in float32 whatever the type of the input. Channels of the two halves alternate, so that every gate
-    that is cut from the result is half local, half global (official `GlobalLocalFilter`).
-
-    Args:
-        num_channels: D, even.
-        filter_size: (h, w) of the stored filter; (14, 8) for maps of 14×14.
-    """
-
-    def __init__(self, num_channels: int, filter_size: tuple[int, int]) -> None:
-        super().__init__()
-        half = num_channels // 2
-        self.dw = nn.Conv2d(half, half, 3, padding=1, groups=half, bias=False)
-        self.complex_weight = nn.Parameter(torch.empty(half, *filter_size, 2))
-        nn.init.trunc_normal_(self.complex_weight, std=0.02)
-        self.pre_norm = ChannelNorm(num_channels)
-        self.post_norm = ChannelNorm(num_channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, D, H, W) → (B, D, H, W)."""
-        local, spectral = self.pre_norm(x).chunk(2, dim=1)
-        H, W = x.shape[-2:]
-        spectrum = torch.fft.rfft2(spectral.float(), norm="ortho")
-        spectral = torch.fft.irfft2(spectrum * self.filter_of(H, W // 2 + 1), s=(H, W), norm="ortho").to(x.dtype)
-        mixed = torch.stack([self.dw(local), spectral], dim=2).flatten(1, 2)
-        return self.post_norm(mixed)
-
-    def filter_of(self, height: int, width: int) -> Tensor:
-        """The filter, (D/2, height, width) complex64, resized if it is stored at another size."""
-        weight = self.complex_weight.float()
-        if weight.shape[1:3] != (height, width):
-            weight = F.interpolate(
-                weight.permute(3, 0, 1, 2), (height, width), mode="bilinear", align_corners=True
-            ).permute(1, 2, 3, 0)
-        return torch.view_as_complex(weight.contiguous())
-
-
-class GnConv(nn.Module):
-    """Recursive gated convolution gnConv of order n (section 3.1; official `gnconv`).
-
-    ```text
-    x (B, C, H, W) → 1×1 to 2C → p_0 (C_0) and q (ΣC_k) ;  q ← s · depthwise(q) → q_0 … q_{n-1}
-    p_1 = p_0 · q_0 ;  p_{k+1} = pw_k(p_k) · q_k ;  out = 1×1(p_n)        C_k = C / 2^(n-1-k)
-    ```
-
-    Args:
-        dim: C, divisible by 2^(n-1).
-        order: n; 1 is the plain gated convolution.
-        filter_size: None for a 7×7 depthwise convolution, else (h, w) of a `GlobalLocalFilter`.
-        scale: s, the paper's 1/α, on every gate.
-
-    Raises:
-        ValueError: C cannot be halved n-1 times.
-    """
-
-    def __init__(
-        self, dim: int, order: int = 5, filter_size: tuple[int, int] | None = None, scale: float = 1 / 3
-    ) -> None:
-        super().__init__()
-        if order < 1 or dim % 2 ** (order - 1):
-            raise ValueError(f"{dim} channels cannot be halved {order - 1} times, as order {order} asks")
-        self.order, self.scale = order, scale
-        self.dims = [dim // 2 ** (order - 1 - k) for k in range(order)]
-        total = sum(self.dims)
-        self.proj_in = nn.Conv2d(dim, 2 * dim, 1)
-        self.dwconv: nn.Module = (
-            nn.Conv2d(total, total, 7, padding=3, groups=total)
-            if filter_size is None
-            else GlobalLocalFilter(total, filter_size)
-        )
-        self.proj_out = nn.Conv2d(dim, dim, 1)
-        self.pws = nn.ModuleList(nn.Conv2d(self.dims[k], self.dims[k + 1], 1) for k in range(order - 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) → (B, C, H, W)."""
-        p, q = self.proj_in(x).split((self.dims[0], sum(self.dims)), dim=1)
-        gates = (self.dwconv(q) * self.scale).split(self.dims, dim=1)
-        p = p * gates[0]
-        for pw, gate in zip(self.pws, gates[1:], strict=True):
-            p = pw(p) * gate
-        out: Tensor = self.proj_out(p)
-        return out
+Initialisation = Literal["truncated_normal", "xavier"]
 
 
 class Block(nn.Module):
@@ -148,15 +48,15 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → (B, C, H, W)."""
-        mixed = self.mixer(self.norm1(x))
-        if self.gamma1 is not None:
-            mixed = mixed * self.gamma1.view(-1, 1, 1)
-        x = x + drop_path(mixed, self.drop_path, self.training)
         rows = x.permute(0, 2, 3, 1)
-        rows = self.pwconv2(F.gelu(self.pwconv1(self.norm2(rows))))
-        if self.gamma2 is not None:
-            rows = rows * self.gamma2
-        return x + drop_path(rows.permute(0, 3, 1, 2), self.drop_path, self.training)
+        rows = self.added(rows, self.mixer(self.norm1(x)).permute(0, 2, 3, 1), self.gamma1)
+        rows = self.added(rows, self.pwconv2(F.gelu(self.pwconv1(self.norm2(rows)))), self.gamma2)
+        return rows.permute(0, 3, 1, 2)
+
+    def added(self, rows: Tensor, branch: Tensor, gamma: Tensor | None) -> Tensor:
+        """rows + γ · branch, each (B, H, W, C), with drop path."""
+        branch = drop_path(branch, self.drop_path, self.training)
+        return rows + branch if gamma is None else torch.addcmul(rows, branch, gamma)
 
 
 def drop_path(x: Tensor, probability: float, training: bool) -> Tensor:
@@ -167,8 +67,119 @@ def drop_path(x: Tensor, probability: float, training: bool) -> Tensor:
     return x * (kept / (1 - probability)).to(x.dtype)
 
 
+class Pyramid(EncoreModel):
+    """What HorNet and those it is compared with share: stages of blocks, and a classifier.
+
+    As a backbone (`features_only=True`) it hands out the stages' maps.
+
+    Args:
+        mixers: for each stage, what makes the spatial mixer of one of its blocks for C channels.
+        num_classes: K; 0 for a backbone that classifies nothing.
+        in_channels: channels of the pictures.
+        width: C of the first stage, doubled from stage to stage.
+        depths: blocks of each stage.
+        drop_path: stochastic depth, rising linearly to this over all blocks.
+        layer_scale: where the branches' factors begin; None for no factors.
+        feature_norms: whether every map that is handed out is normalised, as in detection and segmentation.
+        stem: (kernel, stride) of the first convolution, padded so that maps are 1/stride of the picture.
+        initialisation: of convolutions and linear layers: `truncated_normal` of deviation 0.02, or `xavier` (uniform;
+            the official `uniform_init`), with which products of many gates do not begin near zero.
+
+    Raises:
+        ValueError: there are no stages, or the stem or initialisation is none of the above.
+    """
+
+    preprocessing = IMAGENET
+    beyond_features = ("norm", "head")
+
+    def __init__(
+        self,
+        mixers: Sequence[Callable[[int], nn.Module]],
+        num_classes: int,
+        in_channels: int,
+        width: int,
+        depths: Sequence[int],
+        drop_path: float,
+        layer_scale: float | None,
+        feature_norms: bool,
+        stem: Sequence[int],
+        initialisation: Initialisation,
+    ) -> None:
+        super().__init__()
+        if not depths or len(mixers) != len(depths):
+            raise ValueError(f"depths are of {len(depths)} stages, mixers of {len(mixers)}")
+        if initialisation not in _WEIGHTS:
+            raise ValueError(f"initialisation is '{initialisation}', not one of {', '.join(_WEIGHTS)}")
+        kernel, self.stride = stem
+        if not 1 <= self.stride <= kernel:
+            raise ValueError(f"stem ({kernel}, {self.stride}) is no (kernel, stride) that sees every pixel")
+        self.num_classes, self.in_channels = num_classes, in_channels
+        dims = [width * 2**stage for stage in range(len(depths))]
+        self.dims = dims
+        first = nn.Conv2d(in_channels, width, kernel, self.stride, padding=(kernel - self.stride + 1) // 2)
+        self.downsample_layers = nn.ModuleList([nn.Sequential(first, ChannelNorm(width))])
+        for before, after in pairwise(dims):
+            self.downsample_layers.append(nn.Sequential(ChannelNorm(before), nn.Conv2d(before, after, 2, 2)))
+        rates = np.linspace(0, drop_path, sum(depths)).tolist()
+        self.stages = nn.ModuleList()
+        for dim, depth, mixer in zip(dims, depths, mixers, strict=True):
+            self.stages.append(
+                nn.Sequential(*(Block(dim, mixer(dim), rates.pop(0), layer_scale) for _ in range(depth)))
+            )
+        self.norm = nn.LayerNorm(dims[-1], eps=EPS) if num_classes else nn.Identity()
+        self.head = nn.Linear(dims[-1], num_classes) if num_classes else nn.Identity()
+        self.feature_norms = feature_norms
+        if feature_norms:
+            for stage, dim in enumerate(dims):
+                self.add_module(f"norm{stage}", ChannelNorm(dim))
+        self.apply(partial(initialise, initialisation=initialisation))
+
+    @property
+    def feature_info(self) -> list[FeatureInfo]:
+        """The maps of `forward_features`."""
+        return [FeatureInfo(f"stage{index + 1}", dim, self.stride * 2**index) for index, dim in enumerate(self.dims)]
+
+    def forward_features(self, x: Tensor) -> list[Tensor]:
+        """(B, in_channels, H, W) → the map of every stage, (B, C·2^i, H/(s·2^i), W/(s·2^i)) stem of stride s."""
+        maps = []
+        for index, (downsample, stage) in enumerate(zip(self.downsample_layers, self.stages, strict=True)):
+            x = stage(downsample(x))
+            maps.append(self.get_submodule(f"norm{index}")(x) if self.feature_norms else x)
+        return maps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, H, W), normalised RGB → logits (B, K)."""
+        logits: Tensor = self.head(self.pooled(x))
+        return logits
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """(B, in_channels, H, W) → the features that are classified, (B, C of the last stage)."""
+        for downsample, stage in zip(self.downsample_layers, self.stages, strict=True):
+            x = stage(downsample(x))
+        features: Tensor = self.norm(x.mean((-2, -1)))
+        return features
+
+
+def _truncated_normal(weight: Tensor) -> None:
+    nn.init.trunc_normal_(weight, std=0.02)
+
+
+_WEIGHTS: dict[str, Callable[[Tensor], object]] = {
+    "truncated_normal": _truncated_normal,
+    "xavier": nn.init.xavier_uniform_,
+}
+
+
+def initialise(module: nn.Module, initialisation: Initialisation = "truncated_normal") -> None:
+    """Fill the weights of one convolution or linear layer, and zero its bias; others are left as they are."""
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        _WEIGHTS[initialisation](module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
 @register_model("hornet")
-class HorNet(EncoreModel):
+class HorNet(Pyramid):
     """HorNet: four stages of blocks whose spatial mixing is gnConv, of growing order.
 
     ```text
@@ -181,23 +192,17 @@ class HorNet(EncoreModel):
     As a backbone (`features_only=True`) it hands out the four stages' maps.
 
     Args:
-        num_classes: K; 0 for a backbone that classifies nothing.
-        in_channels: channels of the pictures.
-        width: C.
-        depths: blocks of each stage.
         orders: n of each stage.
         filters: for each stage the (h, w) of its global filters, or None for 7×7 convolutions.
         scale: s of gnConv.
-        drop_path: stochastic depth, rising linearly to this over all blocks.
-        layer_scale: where the branches' factors begin.
-        feature_norms: whether every map that is handed out is normalised, as in detection and segmentation.
+        others: see `Pyramid`.
 
     Raises:
-        ValueError: the stages' numbers differ, or a width cannot be halved often enough.
-    """
+        ValueError: the stages' numbers differ, a width cannot be halved often enough, or see `Pyramid`.
 
-    preprocessing = IMAGENET
-    beyond_features = ("norm", "head")
+    Example:
+        >>> model = HorNet(num_classes=10, width=16, depths=(1, 1), orders=(1, 2), filters=(None, (14, 8)))
+    """
 
     def __init__(
         self,
@@ -211,64 +216,37 @@ class HorNet(EncoreModel):
         drop_path: float = 0.0,
         layer_scale: float | None = 1e-6,
         feature_norms: bool = False,
+        stem: Sequence[int] = (4, 4),
+        initialisation: Initialisation = "truncated_normal",
     ) -> None:
-        super().__init__()
         if not len(depths) == len(orders) == len(filters):
             raise ValueError(f"depths, orders and filters are of {len(depths)}, {len(orders)}, {len(filters)} stages")
-        self.num_classes, self.in_channels = num_classes, in_channels
-        dims = [width * 2**stage for stage in range(len(depths))]
-        self.dims = dims
-        self.downsample_layers = nn.ModuleList([nn.Sequential(nn.Conv2d(in_channels, width, 4, 4), ChannelNorm(width))])
-        for before, after in pairwise(dims):
-            self.downsample_layers.append(nn.Sequential(ChannelNorm(before), nn.Conv2d(before, after, 2, 2)))
-        rates = np.linspace(0, drop_path, sum(depths)).tolist()
-        self.stages = nn.ModuleList()
-        for dim, depth, order, size in zip(dims, depths, orders, filters, strict=True):
-            blocks = []
-            for _ in range(depth):
-                mixer = GnConv(dim, order, None if size is None else (size[0], size[1]), scale)
-                blocks.append(Block(dim, mixer, rates.pop(0), layer_scale))
-            self.stages.append(nn.Sequential(*blocks))
-        self.norm = nn.LayerNorm(dims[-1], eps=EPS) if num_classes else nn.Identity()
-        self.head = nn.Linear(dims[-1], num_classes) if num_classes else nn.Identity()
-        self.feature_norms = feature_norms
-        if feature_norms:
-            for stage, dim in enumerate(dims):
-                self.add_module(f"norm{stage}", ChannelNorm(dim))
-        self.apply(initialise)
+        mixers = [
+            partial(GnConv, order=order, filter_size=size, scale=scale)
+            for order, size in zip(orders, filters, strict=True)
+        ]
+        super().__init__(
+            mixers,
+            num_classes,
+            in_channels,
+            width,
+            depths,
+            drop_path,
+            layer_scale,
+            feature_norms,
+            stem,
+            initialisation,
+        )
 
-    @property
-    def feature_info(self) -> list[FeatureInfo]:
-        """The maps of `forward_features`."""
-        return [FeatureInfo(f"stage{index + 1}", dim, 4 * 2**index) for index, dim in enumerate(self.dims)]
-
-    def forward_features(self, x: Tensor) -> list[Tensor]:
-        """(B, in_channels, H, W) → the map of every stage, (B, C·2^i, H/(4·2^i), W/(4·2^i))."""
-        maps = []
-        for index, (downsample, stage) in enumerate(zip(self.downsample_layers, self.stages, strict=True)):
-            x = stage(downsample(x))
-            maps.append(self.get_submodule(f"norm{index}")(x) if self.feature_norms else x)
-        return maps
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, H, W), normalised RGB → logits (B, K)."""
-        logits: Tensor = self.head(self.pooled(x))
-        return logits
-
-    def pooled(self, x: Tensor) -> Tensor:
-        """(B, in_channels, H, W) → the features that are classified, (B, 8C)."""
-        for downsample, stage in zip(self.downsample_layers, self.stages, strict=True):
-            x = stage(downsample(x))
-        features: Tensor = self.norm(x.mean((-2, -1)))
-        return features
-
-
-def initialise(module: nn.Module) -> None:
-    """Truncated normal weights of deviation 0.02, zero biases."""
-    if isinstance(module, nn.Conv2d | nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+    def fitting_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Global filters of another size, resized to the model's (the official detection and segmentation loader)."""
+        fitting = dict(state)
+        for name, module in self.named_modules():
+            key = f"{name}.complex_weight"
+            if isinstance(module, GlobalLocalFilter) and key in state and state[key].ndim == 4:
+                _, height, width, _ = module.complex_weight.shape
+                fitting[key] = resized_filter(state[key], height, width)
+        return fitting
 
 
 SIZES = {"tiny": 64, "small": 96, "base": 128, "large": 192}
@@ -297,6 +275,8 @@ def _register(size: str, form: str) -> None:
         drop_path: float = 0.0,
         layer_scale: float | None = 1e-6,
         feature_norms: bool = False,
+        stem: Sequence[int] = (4, 4),
+        initialisation: Initialisation = "truncated_normal",
     ) -> HorNet:
         return HorNet(
             num_classes,
@@ -306,6 +286,8 @@ def _register(size: str, form: str) -> None:
             drop_path=drop_path,
             layer_scale=layer_scale,
             feature_norms=feature_norms,
+            stem=stem,
+            initialisation=initialisation,
         )
 
 

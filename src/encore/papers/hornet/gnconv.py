@@ -1,0 +1,208 @@
+"""gnConv, the recursive gated convolution of HorNet, and the global filter that can stand for its depthwise kernel.
+
+Maps are (B, C, H, W). They are worked on with their channels innermost in memory, where layer normalisation and 1×1
+convolutions read them as rows of C values; a map that comes otherwise is brought into that order once, by the first
+normalisation, and stays in it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+EPS = 1e-6
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer normalisation over the channels of (B, C, H, W), eps 1e-6."""
+
+    def __init__(self, num_channels: int) -> None:
+        super().__init__(num_channels, eps=EPS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) → (B, C, H, W), channels innermost."""
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class GlobalLocalFilter(nn.Module):
+    """Half of the channels through a 3×3 depthwise convolution, half through a learned filter of their spectrum.
+
+    ```text
+    z (B, D, H, W) → LN → halves ─ 3×3 depthwise ────────────────────────────┐
+                               └── rfft2 → × filter (D/2, h, w) → irfft2 ────┤ interleaved → LN → (B, D, H, W)
+    ```
+
+    The filter is resized bilinearly where the spectrum, H × (W//2 + 1), is of another size. The transform is
+    computed in float32 whatever the type of the input; in an exported program it is a product with its matrix, since
+    runtimes have no Fourier transform in common. Channels of the two halves alternate, so that every gate that is cut
+    from the result is half local, half global (official `GlobalLocalFilter`).
+
+    Args:
+        num_channels: D, even.
+        filter_size: (h, w) of the stored filter; (14, 8) for maps of 14×14.
+
+    Raises:
+        ValueError: D is odd.
+    """
+
+    def __init__(self, num_channels: int, filter_size: tuple[int, int]) -> None:
+        super().__init__()
+        if num_channels % 2:
+            raise ValueError(f"a global filter takes half of its channels, and {num_channels} is odd")
+        half = num_channels // 2
+        self.dw = nn.Conv2d(half, half, 3, padding=1, groups=half, bias=False)
+        self.complex_weight = nn.Parameter(torch.empty(half, *filter_size, 2))
+        nn.init.trunc_normal_(self.complex_weight, std=0.02)
+        self.pre_norm = ChannelNorm(num_channels)
+        self.post_norm = ChannelNorm(num_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, D, H, W) → (B, D, H, W)."""
+        local, spectral = self.pre_norm(x).chunk(2, dim=1)
+        H, W = x.shape[-2:]
+        if torch.compiler.is_exporting():
+            spectral = filtered_by_matrices(spectral.float(), *self.resized_weight(H, W // 2 + 1).unbind(-1))
+        else:
+            spectrum = torch.fft.rfft2(spectral.float(), norm="ortho")
+            spectral = torch.fft.irfft2(spectrum * self.filter_of(H, W // 2 + 1), s=(H, W), norm="ortho")
+        mixed = torch.stack([self.dw(local), spectral.to(x.dtype)], dim=2).flatten(1, 2)
+        out: Tensor = self.post_norm(mixed)
+        return out
+
+    def filter_of(self, height: int, width: int) -> Tensor:
+        """The filter, (D/2, height, width) complex64, resized if it is stored at another size."""
+        return torch.view_as_complex(self.resized_weight(height, width).contiguous())
+
+    def resized_weight(self, height: int, width: int) -> Tensor:
+        """The filter, (D/2, height, width, 2) float32: see `resized_filter`."""
+        return resized_filter(self.complex_weight.float(), height, width)
+
+
+def resized_filter(weight: Tensor, height: int, width: int) -> Tensor:
+    """(D/2, h, w, 2) → (D/2, height, width, 2), bilinearly with corners aligned; the same tensor if it fits."""
+    # An exported program compares no sizes; resizing to its own changes nothing.
+    if not torch.compiler.is_exporting() and weight.shape[1:3] == (height, width):
+        return weight
+    planes = weight.permute(3, 0, 1, 2)
+    return F.interpolate(planes, (height, width), mode="bilinear", align_corners=True).permute(1, 2, 3, 0)
+
+
+def filtered_by_matrices(x: Tensor, real: Tensor, imaginary: Tensor) -> Tensor:
+    """irfft2(rfft2(x) · filter) by products with the transform's matrices, in real numbers alone.
+
+    Args:
+        x: (B, C, H, W) float32.
+        real, imaginary: the filter's parts, (C, H, W//2 + 1).
+
+    Returns:
+        (B, C, H, W).
+    """
+    H, W = x.shape[-2:]
+    half = W // 2 + 1
+    cos_w, sin_w = (table[:, :half] for table in _fourier(W, x.device))
+    cos_h, sin_h = _fourier(H, x.device)
+    # Along W, then along H: e^(-ia) = cos a - i sin a.
+    a, b = x @ cos_w, -(x @ sin_w)
+    a, b = cos_h @ a + sin_h @ b, cos_h @ b - sin_h @ a
+    a, b = a * real - b * imaginary, a * imaginary + b * real
+    # Back along H, then along W, where every frequency but the first and, of an even W, the last stands for two.
+    a, b = cos_h @ a - sin_h @ b, cos_h @ b + sin_h @ a
+    frequency = torch.arange(half, device=x.device)
+    count = torch.where((frequency == 0) | (2 * frequency == W), 1.0, 2.0)
+    return ((a * count) @ cos_w.T - (b * count) @ sin_w.T) / (H * W)
+
+
+def _fourier(length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """cos and sin of 2πjk/n, (n, n) each."""
+    steps = torch.arange(length, device=device)
+    # The product is reduced first, so that large angles lose no digits.
+    angles = (steps.unsqueeze(1) * steps % length).float() * (2 * math.pi / length)
+    return angles.cos(), angles.sin()
+
+
+class GnConv(nn.Module):
+    """Recursive gated convolution gnConv of order n (section 3.1; official `gnconv`).
+
+    ```text
+    x (B, C, H, W) → 1×1 to 2C → p_0 (C_0) and q (ΣC_k) ;  q ← s · depthwise(q) → q_0 … q_{n-1}
+    p_1 = p_0 · q_0 ;  p_{k+1} = pw_k(p_k) · q_k ;  out = 1×1(p_n)        C_k = C / 2^(n-1-k)
+    ```
+
+    Args:
+        dim: C, divisible by 2^(n-1).
+        order: n; 1 is the plain gated convolution.
+        filter_size: None for a 7×7 depthwise convolution, else (h, w) of a `GlobalLocalFilter`.
+        scale: s, the paper's 1/α, on every gate.
+        in_channels: channels of x where they are not C.
+
+    Raises:
+        ValueError: C cannot be halved n-1 times.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        order: int = 5,
+        filter_size: Sequence[int] | None = None,
+        scale: float = 1 / 3,
+        in_channels: int | None = None,
+    ) -> None:
+        super().__init__()
+        if order < 1 or dim % 2 ** (order - 1):
+            raise ValueError(f"{dim} channels cannot be halved {order - 1} times, as order {order} asks")
+        self.order, self.scale = order, scale
+        self.dims = [dim // 2 ** (order - 1 - k) for k in range(order)]
+        total = sum(self.dims)
+        self.proj_in = nn.Conv2d(in_channels or dim, 2 * dim, 1)
+        self.dwconv: nn.Conv2d | GlobalLocalFilter = (
+            nn.Conv2d(total, total, 7, padding=3, groups=total)
+            if filter_size is None
+            else GlobalLocalFilter(total, (filter_size[0], filter_size[1]))
+        )
+        self.proj_out = nn.Conv2d(dim, dim, 1)
+        self.pws = nn.ModuleList(nn.Conv2d(self.dims[k], self.dims[k + 1], 1) for k in range(order - 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) → (B, C, H, W)."""
+        # p_0 and q are two products of one weight: parts of one map would have to be copied by the convolution.
+        parts = (self.dims[0], sum(self.dims))
+        (w_p, w_q), (b_p, b_q) = self.proj_in.weight.split(parts), _bias(self.proj_in).split(parts)
+        p, q = pointwise(x, w_p, b_p), pointwise(x, w_q, b_q)
+        gates = self.gates(q).split(self.dims, dim=1)
+        p = p * gates[0]
+        for pw, gate in zip(self.pws, gates[1:], strict=True):
+            assert isinstance(pw, nn.Conv2d)
+            p = pointwise(p, pw.weight, pw.bias) * gate
+        return pointwise(p, self.proj_out.weight, self.proj_out.bias)
+
+    def gates(self, q: Tensor) -> Tensor:
+        """(B, ΣC_k, H, W) → q_0 … q_{n-1}, one behind the other: s · depthwise(q)."""
+        conv = self.dwconv
+        if isinstance(conv, GlobalLocalFilter):
+            filtered: Tensor = conv(q)
+            return filtered if self.scale == 1 else filtered * self.scale
+        # s times weights and bias is a few thousand products; s times the map, millions.
+        return F.conv2d(q, conv.weight * self.scale, _bias(conv) * self.scale, padding=3, groups=q.shape[1])
+
+
+def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A 1×1 convolution as a product of rows, for maps whose channels are innermost in memory.
+
+    Args:
+        x: (B, C, H, W).
+        weight: (C', C, 1, 1).
+        bias: (C',), or None.
+
+    Returns:
+        (B, C', H, W), channels innermost.
+    """
+    return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
+
+
+def _bias(conv: nn.Conv2d) -> Tensor:
+    assert conv.bias is not None
+    return conv.bias
