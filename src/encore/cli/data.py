@@ -85,21 +85,32 @@ def get_command(
 def make_command(
     name: Annotated[str, typer.Argument(help="An embedded data set.")] = "streets",
     out: Out = None,
-    num_samples: Annotated[int, typer.Option("--num-samples", min=1, help="Pictures to render.")] = 200,
-    size: Annotated[str, typer.Option("--size", help="Height x width.")] = "96x128",
+    num_samples: Annotated[int, typer.Option("--num-samples", min=1, help="Pictures of streets to render.")] = 200,
+    size: Annotated[str, typer.Option("--size", help="Height x width, of streets.")] = "96x128",
     seed: Seed = 0,
     progress: ProgressOption = ProgressName.bars,
 ) -> None:
-    """Render an embedded data set into a folder of images/ and masks/, with captions, boxes and depth."""
+    """Write an embedded data set into a folder: streets as images/ and masks/, others as a folder per class."""
+    from encore.data.named import named_sets
+
+    embedded = [one for one in named_sets() if named_sets()[one].embedded]
+    if name not in embedded:
+        raise UnknownNameError("embedded data set", name, embedded)
+    destination = out or Path("data") / name
     if name != "streets":
-        raise UnknownNameError("embedded data set", name, ["streets"])
+        from encore.data.class_export import write_class_folders
+
+        with reporting(progress) as reporter:
+            sizes = write_class_folders(named_sets()[name], destination, seed=seed, progress=reporter)
+        counts = ", ".join(f"{part} {size}" for part, size in sizes.items())
+        stdout().print(f"{counts}: {destination}", soft_wrap=True, highlight=False)
+        return
     try:
         height, width = (int(part) for part in size.split("x"))
     except ValueError as error:
         raise ConfigurationError(f"--size {size} is no size", "write height x width, for example 96x128") from error
     from encore.data.streets.export import write_folder
 
-    destination = out or Path("data") / name
     with reporting(progress) as reporter:
         write_folder(destination, num_samples, height=height, width=width, seed=seed, progress=reporter)
     stdout().print(f"{num_samples} scenes: {destination}", soft_wrap=True, highlight=False)

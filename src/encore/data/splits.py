@@ -102,6 +102,13 @@ class Subset:
         return [sizes[index] for index in self.indices]
 
 
+def some(dataset: ImageDataset, count: int | None) -> ImageDataset:
+    """`count` samples, every class with its share; the same ones every time. All of them, where there are no more."""
+    if count is None or count >= len(dataset):
+        return dataset
+    return Subset(dataset, sorted(shuffled(len(dataset), 0, labels_of(dataset))[:count]))
+
+
 @dataclass(frozen=True)
 class Cut:
     """The three parts and how they came about, for `DataSplits.origin`."""

@@ -135,6 +135,17 @@ def _encoder_of(
     return encoder
 
 
+def size_of_weights(weights: str | Path | None) -> tuple[int, int] | None:
+    """(height, width) of the pictures that the model in the RUN's folder `weights` saw; None if it is no RUN.
+
+    Raises:
+        RunFolderError: the RUN's `config.json` is damaged.
+    """
+    if weights is None or not (Path(weights) / CONFIG).is_file():
+        return None
+    return read_description(weights).preprocessing.size
+
+
 def _description_beside(weights: str | Path | Mapping[str, Tensor] | None, name: str) -> Description | None:
     """The description in the RUN's folder `weights`, if it is one and of the model `name`."""
     if weights is None or isinstance(weights, Mapping) or not (Path(weights) / CONFIG).is_file():

@@ -14,7 +14,7 @@ from encore.data.classification import open_classification
 from encore.data.contracts import DataSplits
 from encore.data.named import find_set_path
 from encore.data.sets.digit_pairs import open_digit_pairs
-from encore.data.splits import Subset, shuffled
+from encore.data.splits import some
 from encore.nn.creation import create_model
 from encore.nn.macs import macs
 from encore.papers.hornet.pictures import accuracy_per_mac_picture, probe_picture
@@ -45,10 +45,10 @@ ARMS = (
     Arm(GF, "hornet", {**_SKELETON, **_ORDERS, "filters": [None, [8, 5], [4, 3]]}),
     Arm("gated", "hornet_gated", _SKELETON),
     Arm("depthwise_matched", "hornet_depthwise_matched", _SKELETON),
-    Arm("window_attention", "hornet_window_attention", _SKELETON),
-    # The skeletons of ConvNeXt and Swin with as many multiply-accumulates as HorNet's, by further blocks.
+    Arm("window_attention", "hornet_window_attention", {**_SKELETON, "window": 8}),
+    # The skeletons of ConvNeXt and Swin with about as many multiply-accumulates as HorNet, by more or fewer blocks.
     Arm("convnext", "hornet_depthwise", {**_SKELETON, "depths": [1, 4, 1]}),
-    Arm("swin", "hornet_window_attention", {**_SKELETON, "depths": [1, 2, 1]}),
+    Arm("swin", "hornet_window_attention", {**_SKELETON, "window": 8, "depths": [1, 1, 1]}),
 )
 """On CIFAR-10; names are those of the card's figures."""
 
@@ -124,13 +124,11 @@ class HorNetConfiguration(ClassificationFit):
     """Keys of `encore run hornet`: those of the photographs, and under `probe` those of the pairs of digits.
 
     Attributes:
-        train_samples: how many of the training pictures are used; null for all.
-        test_samples: how many of the test pictures.
+        test_samples: how many of the test pictures are measured; null for all.
         probe: the training on pairs of digits; its epochs are set by `probe_steps`.
         probe_steps: the two budgets, which are always shown together.
     """
 
-    train_samples: int | None = Field(default=None, ge=10)
     test_samples: int | None = Field(default=None, ge=10)
     probe: ClassificationFit = Field(default_factory=ClassificationFit)
     probe_steps: tuple[int, int] = (400, 1200)
@@ -241,12 +239,8 @@ class HorNetRecipe(StudyRecipe):
         wanted = performance.scale != "smoke" or self.data_name in roots
         there = wanted and find_set_path(self.data_name, roots) is not None
         splits = open_classification(self.data_name if there else "digits", roots=roots)
-        splits = replace(
-            splits,
-            train=_some(splits.train, configuration.train_samples),
-            test=_some(splits.test, configuration.test_samples),
-        )
-        return self.task.sized(splits, configuration)
+        few = replace(splits, test=some(splits.test, configuration.test_samples))
+        return self.task.sized(few, configuration)
 
     def study(self, performance: Performance, splits: DataSplits) -> Study:
         """The arms that are to be trained; at the paper's scale those of the paper's sizes."""
@@ -368,13 +362,6 @@ class HorNetRecipe(StudyRecipe):
             f"{arm.name} {self._macs(arm, performance) / 1e6:.1f}" for arm in self.arms if arm.name in names
         )
         return f"10⁶ multiply-accumulates a picture: {costs}"
-
-
-def _some(dataset: Any, count: int | None) -> Any:
-    """`count` samples, every class with its share; the same ones every time."""
-    if count is None or count >= len(dataset):
-        return dataset
-    return Subset(dataset, sorted(shuffled(len(dataset), 0, dataset.labels)[:count]))
 
 
 RECIPE = HorNetRecipe()

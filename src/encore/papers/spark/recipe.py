@@ -17,7 +17,7 @@ from encore.data.classification import open_classification
 from encore.data.contracts import DataSplits
 from encore.data.named import find_set_path, open_set
 from encore.data.sets.streets import open_streets
-from encore.data.splits import Subset, shuffled
+from encore.data.splits import Subset, shuffled, some
 from encore.data.unlabelled import WithoutTruth
 from encore.nn.creation import load
 from encore.papers.spark.effects import EXACT, effect_pictures
@@ -63,11 +63,10 @@ class SparKConfiguration(Configuration):
 
     Attributes:
         pretraining: of all arms, without labels.
-        finetuning: with `labels` labelled pictures.
+        finetuning: with `finetuning.train_samples` labelled pictures.
         dense_pretraining: on the pictures of street scenes, without masks.
         dense_finetuning: with `dense_labels` of their masks.
         unlabelled: pictures to pre-train on; null for all.
-        labels: labelled training pictures, every class with its share; null for all.
         validation: labelled pictures that pick the epoch; null for all.
         test: pictures that are measured; null for all.
         dense_labels: street scenes with masks.
@@ -78,7 +77,6 @@ class SparKConfiguration(Configuration):
     dense_pretraining: SparKFit = Field(default_factory=SparKFit)
     dense_finetuning: SegmentationFit = Field(default_factory=SegmentationFit)
     unlabelled: int | None = Field(default=4000, ge=20)
-    labels: int | None = Field(default=100, ge=2)
     validation: int | None = Field(default=200, ge=2)
     test: int | None = Field(default=5000, ge=2)
     dense_labels: int = Field(default=40, ge=2)
@@ -109,6 +107,7 @@ _SMALL: dict[str, Any] = {
         },
     },
     "finetuning": {
+        "train_samples": 100,
         "model": "resnet",
         "model_arguments": {**_RESNET, "small_stem": True},
         "image_size": [32, 32],
@@ -149,11 +148,10 @@ DEFAULTS: dict[Scale, dict[str, Any]] = {
     "smoke": {
         **_SMALL,
         "pretraining": _changed(_SMALL["pretraining"], epochs=1),
-        "finetuning": _changed(_SMALL["finetuning"], epochs=1),
+        "finetuning": {**_changed(_SMALL["finetuning"], epochs=1), "train_samples": 40},
         "dense_pretraining": _changed(_SMALL["dense_pretraining"], epochs=1),
         "dense_finetuning": _changed(_SMALL["dense_finetuning"], epochs=1),
         "unlabelled": 64,
-        "labels": 40,
         "validation": 20,
         "test": 50,
         "dense_labels": 8,
@@ -211,7 +209,6 @@ DEFAULTS: dict[Scale, dict[str, Any]] = {
             },
         },
         "unlabelled": None,
-        "labels": None,
         "validation": None,
         "test": None,
     },
@@ -313,7 +310,6 @@ class SparKRecipe(Recipe):
         )
         labelled = replace(
             splits,
-            train=some(splits.train, configuration.labels),
             val=some(splits.val, configuration.validation),
             test=some(splits.test, configuration.test),
         )
@@ -472,13 +468,6 @@ class SparKRecipe(Recipe):
                 ),
             )
         )
-
-
-def some(dataset: Any, count: int | None) -> Any:
-    """`count` samples, every class with its share; the same ones every time."""
-    if count is None or count >= len(dataset):
-        return dataset
-    return Subset(dataset, sorted(shuffled(len(dataset), 0, dataset.labels)[:count]))
 
 
 def _spread(total: int, configuration: SparKConfiguration) -> list[int]:

@@ -21,8 +21,9 @@ from encore.data.classification import open_classification, open_classification_
 from encore.data.classification_augmentation import ClassificationAugmentation, RandomCrops
 from encore.data.contracts import DataSplits, ImageDataset, Samples
 from encore.data.resizing import kept_if_small, sizes_of
+from encore.data.splits import some
 from encore.nn.batch_norm import folded
-from encore.nn.creation import create_model
+from encore.nn.creation import create_model, size_of_weights
 from encore.nn.export import Deployment, Port
 from encore.nn.model import EncoreModel, Preprocessing
 from encore.tasks.base import FitConfiguration, ImageSize, Measured, Metrics, Task, details_of
@@ -48,8 +49,10 @@ class ClassificationFit(FitConfiguration):
     """Keys of `encore fit classification`.
 
     Attributes:
-        image_size: (height, width) that the model sees, as `224`, `224x224` or `[224,224]`; null takes pictures as
-            they are where all have one size of at most 256 pixels a side, and 224×224 else.
+        image_size: (height, width) that the model sees, as `224`, `224x224` or `[224,224]`; null takes the size of the
+            RUN that `weights` names, else pictures as they are where all have one size of at most 256 pixels a side,
+            else 224×224.
+        train_samples: how many of the training pictures are used, every class with its share; null for all.
         crop_ratio: the middle of a picture that is kept for validation, test and prediction, its sides as a share of
             the largest rectangle of that form; 1 keeps all of that rectangle. Pictures of that size stay whole.
         interpolation: how pictures are resized, `bilinear` or `bicubic`.
@@ -65,6 +68,7 @@ class ClassificationFit(FitConfiguration):
 
     model: str = "hornet_tiny_7x7"
     image_size: ImageSize = None
+    train_samples: int | None = Field(default=None, ge=2)
     crop_ratio: float = Field(default=0.875, gt=0, le=1)
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
     learnt: Literal["all", "head"] = "all"
@@ -96,7 +100,8 @@ class ClassificationTask(Task):
 
     def sized(self, splits: DataSplits, configuration: ClassificationFit) -> DataSplits:
         """`splits` with val and test, and train unless it is cropped at random, as the model sees them."""
-        size = configuration.image_size or natural_size(splits.train)
+        splits = replace(splits, train=some(splits.train, configuration.train_samples))
+        size = configuration.image_size or size_of_weights(configuration.weights) or natural_size(splits.train)
         view = Preprocessing(size=size, crop_ratio=configuration.crop_ratio, interpolation=configuration.interpolation)
         train = splits.train if configuration.augmentation.crop == "resized" else AsSeen(splits.train, view)
         seen = "" if set(sizes_of(splits.val)) == {size} else f", seen at {size[0]} × {size[1]}"
