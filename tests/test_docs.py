@@ -41,6 +41,16 @@ def test_the_quick_start_runs_as_written(clean_directory: Path, capsys: pytest.C
 
 
 @pytest.mark.slow
+def test_many_pictures_and_few_labels_run_as_written(clean_directory: Path, capsys: pytest.CaptureFixture[str]):
+    for language, text in blocks(ROOT / "docs" / "few-labels.md"):
+        for line in text.splitlines() if language == "bash" else ():
+            assert main(shlex.split(line)[1:]) == 0, f"{line}\n{capsys.readouterr().err}"
+    assert len(list(Path("pretrained/reconstructions").iterdir())) == 5
+    assert Path("tuned/confusion.png").is_file()
+    assert Path("answers/predictions.jsonl").read_text().count("\n") == len(list(Path("digits/test/3").iterdir()))
+
+
+@pytest.mark.slow
 def test_the_site_builds_with_strict_links(tmp_path: Path):
     if shutil.which("mkdocs", path=str(Path(sys.executable).parent)) is None:
         pytest.skip("mkdocs is not installed: pip install 'encore-papers[docs]'")
