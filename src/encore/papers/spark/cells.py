@@ -142,7 +142,7 @@ class VisibleCells:
         return self._plans[key]
 
     def columns(self, side: int, kernel: int, stride: int, padding: int, dilation: int) -> RowPlan:
-        """From the visible positions to what a convolution's windows see: (tiles, p', p', k, k) places, p' = p/stride."""
+        """From the visible positions to what a convolution sees: (tiles, p', p', k, k) places, p' = p/stride."""
         key = ("columns", side, kernel, stride, padding, dilation)
         if key not in self._plans:
             out = side // stride

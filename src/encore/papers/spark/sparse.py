@@ -154,7 +154,7 @@ class _MaskedBatchNorm(_Masked):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim != 4 or tuple(x.shape[-2:]) == (1, 1):
-            return super().forward(x)  # type: ignore[misc,no-any-return]
+            return super().forward(x)  # type: ignore[misc]
         side = side_of(x.shape[2], x.shape[3], self.cells)
         visible = gather_rows(rows_of(x), self.cells.positions(side))
         normalised: Tensor = super().forward(visible[..., None, None])[..., 0, 0]  # type: ignore[misc]
@@ -171,7 +171,7 @@ class _MaskedGroupNorm(_Masked):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim != 4 or tuple(x.shape[-2:]) == (1, 1):
-            return super().forward(x)  # type: ignore[misc,no-any-return]
+            return super().forward(x)  # type: ignore[misc]
         if getattr(self, "track_running_stats", False):
             raise InputError(
                 "instance normalisation with running statistics has no masked form", "use encoding='packed'"
@@ -199,7 +199,7 @@ class _MaskedGlobalPool(_Masked):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim != 4 or tuple(x.shape[-2:]) == (1, 1):
-            return super().forward(x)  # type: ignore[misc,no-any-return]
+            return super().forward(x)  # type: ignore[misc]
         require_global(self.output_size)
         side = side_of(x.shape[2], x.shape[3], self.cells)
         if isinstance(self, _AdaptiveMaxPoolNd):

@@ -1,4 +1,4 @@
-"""What a backbone does, found out before it is trained: one pass on PyTorch's meta device, where nothing is computed."""
+"""What a backbone does, found out before it is trained by one pass on the meta device, where nothing is computed."""
 
 from __future__ import annotations
 
@@ -130,7 +130,9 @@ class _Watch(TorchFunctionMode):
         sizes = x.shape[1:]
         pairs = [sizes[i] * sizes[i + 1] for i in range(len(sizes) - 1)]
         shapes = [sizes[i : i + 2] for i in range(len(sizes) - 1)]
-        return any(pair % self.num_cells == 0 and one[0] * 3 == one[1] * 2 for pair, one in zip(pairs, shapes))
+        return any(
+            pair % self.num_cells == 0 and one[0] * 3 == one[1] * 2 for pair, one in zip(pairs, shapes, strict=True)
+        )
 
 
 def _is_attention(x: Tensor, dim: int | None) -> bool:

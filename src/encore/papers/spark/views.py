@@ -40,8 +40,10 @@ def _view(module: Any, name: str, choose: Choice, done: dict[int, Any]) -> Any:
     if id(module) in done:
         return done[id(module)]
     change = choose(name, module)
-    cls = type(module) if change is None else _changed(change[0], type(module))
-    twin = cls.__new__(cls)
+    cls: Any = type(module)
+    if change is not None:
+        cls = _changed(change[0], cls)
+    twin: Any = object.__new__(cls)
     done[id(module)] = twin
     own = twin.__dict__
     own.update(module.__dict__)
