@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import torch
@@ -9,6 +10,9 @@ from pydantic import Field
 
 from encore.nn.creation import create_model
 from encore.tasks.masked_pretraining import MaskedPretrainingFit
+
+FEWEST_CELLS = 4
+"""Cells along the shorter side of a picture whose size was not chosen."""
 
 
 class SparKFit(MaskedPretrainingFit):
@@ -46,9 +50,10 @@ class SparKFit(MaskedPretrainingFit):
         }
 
     def fitted(self, size: tuple[int, int]) -> tuple[int, int]:
-        """The next size whose sides are whole numbers of cells."""
+        """The next size whose sides are whole numbers of cells, four at least; smaller pictures are enlarged."""
         with torch.device("meta"):
             backbone = create_model(self.backbone, features_only=True, **self.backbone_arguments)
         cell = backbone.feature_info[-1].reduction
-        height, width = (-(-side // cell) * cell for side in size)
+        enlarged = max(1.0, FEWEST_CELLS * cell / min(size))
+        height, width = (math.ceil(side * enlarged / cell) * cell for side in size)
         return height, width

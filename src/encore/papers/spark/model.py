@@ -146,6 +146,10 @@ class SparK(EncoreModel):
         maps: list[Tensor] = self.encoder.forward_features(images)  # type: ignore[operator]
         return maps
 
+    def pooled(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W), nothing hidden → the mean of the plain backbone's smallest map, (B, C_k)."""
+        return self.forward_features(images)[-1].mean((2, 3))
+
     # Masks.
 
     def grid_of(self, height: int, width: int) -> tuple[int, int]:
@@ -207,6 +211,10 @@ class SparK(EncoreModel):
                 "use model.draw_mask",
             )
         return VisibleCells(active.to(images.device))
+
+    def masked(self, images: Tensor, active: Tensor) -> Tensor:
+        """(B, 3, H, W) with hidden cells set to zero, the mean colour."""
+        return hide(images, self._cells(images, active))
 
     # Encoder and decoder.
 
