@@ -102,7 +102,7 @@ def create_model(
     model.registered_name = name
     if not isinstance(factory, type):
         model._hub_mixin_config = dict(configuration)
-    model.task = registry.paper_of_model(name).tasks[0]
+    model.task = model.task or registry.paper_of_model(name).tasks[0]
     if weights is not None:
         load_weights(model, weights)
     if described is not None:
