@@ -106,7 +106,7 @@ def create_model(
     model.registered_name = name
     if not isinstance(factory, type):
         model._hub_mixin_config = dict(configuration)
-    model.task = registry.owner_of_model(name).tasks[0]
+    model.task = model.task or registry.owner_of_model(name).tasks[0]
     if weights is not None:
         is_backbone = described is not None and described.configuration.get("num_classes") == 0
         load_weights(model, weights, fresh=(*fresh, *(getattr(model, "beyond_features", ()) if is_backbone else ())))

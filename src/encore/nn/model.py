@@ -141,6 +141,15 @@ class Backbone(Protocol):
         ...
 
 
+@runtime_checkable
+class DeeplySupervised(Protocol):
+    """A model with further heads, which are trained beside its own and left out of `forward`."""
+
+    def supervised_logits(self, inputs: Tensor) -> list[tuple[Tensor, float]]:
+        """The logits of every head, its own first, each with its weight in the loss; sizes may differ."""
+        ...
+
+
 class FeatureExtractor(nn.Module):
     """A backbone whose `forward` returns its feature maps.
 

@@ -7,6 +7,7 @@ parameters are those of the official code, but for `gnconv`, which is one `mixer
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
@@ -239,8 +240,14 @@ class HorNet(Pyramid):
         )
 
     def fitting_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Global filters of another size, resized to the model's (the official detection and segmentation loader)."""
+        """Global filters of another size are resized to the model's, as the official loader for dense prediction does.
+
+        A classifier's tensors have no norms of maps; the model's own are put beside them.
+        """
         fitting = dict(state)
+        norms = {name: one for name, one in self.state_dict().items() if re.match(r"norm\d", name)}
+        if not norms.keys() & state.keys():
+            fitting.update(norms)
         for name, module in self.named_modules():
             key = f"{name}.complex_weight"
             if isinstance(module, GlobalLocalFilter) and key in state and state[key].ndim == 4:

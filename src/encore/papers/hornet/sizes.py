@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable
 
 import torch
 
+from encore.base import registry
 from encore.base.cards import Claim
+from encore.base.errors import InputError
 from encore.nn.creation import create_model
-from encore.nn.fpn import FPN
+from encore.nn.feature_pyramid import FPN
 from encore.nn.macs import macs
 from encore.nn.model import num_parameters
 from encore.nn.upernet import UPerHead
@@ -20,11 +22,19 @@ STAGE_CHANNELS = (64, 128, 256, 512)
 
 
 def measured_sizes(names: Iterable[str]) -> dict[str, dict[str, list[float]]]:
-    """Parameters in millions and multiply-accumulates in thousand millions, 1000 classes, by name of the network."""
+    """Parameters in millions and multiply-accumulates in thousand millions, 1000 classes, by name of the network.
+
+    Networks of a library that is not installed are left out.
+    """
     measured = {}
     for name in names:
-        with torch.device("meta"):
-            model = create_model(name)
+        try:
+            with torch.device("meta"):
+                model = create_model(name)
+        except InputError:
+            if registry.paper_of_model(name) is not None:
+                raise
+            continue
         side = 384 if name.endswith("img384") else 224
         measured[name] = {
             "parameters": [num_parameters(model) / 1e6],
@@ -50,7 +60,7 @@ def fusion_size(claim: Claim) -> ClaimRecord:
     """Parameters of the feature pyramid and of UPerNet's fusion, both forms, on HorNet-T's maps."""
     with torch.device("meta"):
         recursive, ordinary = (num_parameters(kind(STAGE_CHANNELS)) for kind in (GnFPN, FPN))
-        heads = [num_parameters(kind(STAGE_CHANNELS, num_classes=150)) for kind in (GnUPerHead, UPerHead)]
+        heads = [num_parameters(kind(STAGE_CHANNELS, 512, 150)) for kind in (GnUPerHead, UPerHead)]
     return exact_record(
         claim,
         recursive,

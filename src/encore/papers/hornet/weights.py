@@ -51,6 +51,11 @@ def configuration(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Any]]:
     }
 
 
+def is_encoder(state: Mapping[str, Tensor]) -> bool:
+    """Whether the tensors are a backbone's, without a classifier."""
+    return "head.weight" not in own(state)
+
+
 def convert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors by our names: `gnconv` is one `mixer` among others here."""
     return {name.replace(".gnconv.", ".mixer."): tensor for name, tensor in own(state).items()}

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from encore.nn.model import EncoreModel
+from encore.nn.model import DeeplySupervised, EncoreModel
 from encore.tasks.segmentation.losses import SegmentationLoss
 from encore.tasks.segmentation.metrics import SegmentationMetrics
 from encore.training.configuration import TrainingConfiguration
@@ -23,7 +23,8 @@ class SegmentationModule(lightning.LightningModule):
     """Trains a model on batches of `SegmentationSample`.
 
     Args:
-        model: (B, 3, H, W) → logits (B, K, H, W), with its own preprocessing.
+        model: (B, 3, H, W) → logits (B, K, h, w), with its own preprocessing; they are resized bilinearly to the
+            masks. Where it is `DeeplySupervised`, the losses of all its heads are added.
         loss: of logits and masks.
         training: optimiser and schedule.
         classes: names of the K classes.
@@ -44,7 +45,12 @@ class SegmentationModule(lightning.LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """The loss of one batch: images (B, 3, H, W) uint8 RGB, masks (B, H, W) uint8."""
-        return self.loss(self.model(self.model.preprocess(batch["image"])), batch["mask"].long())
+        inputs, masks = self.model.preprocess(batch["image"]), batch["mask"].long()
+        if not isinstance(self.model, DeeplySupervised):
+            return self.loss(resized(self.model(inputs), masks.shape[-2:]), masks)
+        heads = self.model.supervised_logits(inputs)
+        losses = [weight * self.loss(resized(logits, masks.shape[-2:]), masks) for logits, weight in heads]
+        return torch.stack(losses).sum()
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Add one batch to the validation metrics."""
