@@ -81,7 +81,6 @@ PROBE_ARMS = (
     Arm("order_2", "hornet", {**_PROBE, "orders": [2], "filters": [None]}),
     Arm("gated", "hornet_gated", _PROBE),
     Arm("depthwise_matched", "hornet_depthwise_matched", _PROBE),
-    Arm("depthwise", "hornet_depthwise", _PROBE),
     Arm("window_attention", "hornet_window_attention", {**_PROBE, "window": 16}),
 )
 """On pairs of digits; the window covers the whole picture."""
@@ -341,7 +340,7 @@ class HorNetRecipe(StudyRecipe):
                 comparative_record(
                     claim,
                     here["order_4"],
-                    {name: here[name] for name in ("gated", "depthwise_matched", "depthwise", "window_attention")},
+                    {name: here[name] for name in ("gated", "depthwise_matched", "window_attention")},
                     undecided="" if performance.scale != "smoke" else "Smoke scale only shows that it runs",
                     note=(
                         f"Accuracy after {budgets[0]} / {budgets[1]} steps: {means} (chance is 50). Each budget has "
