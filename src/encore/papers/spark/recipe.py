@@ -235,13 +235,12 @@ class SparKRecipe(Recipe):
 
     # what is asked for
 
-    def _compared(self, performance: Performance) -> dict[Claim, Comparison]:
-        return {claim: COMPARISONS[claim.id] for claim in performance.claims if claim.id in COMPARISONS}
+    def _compared(self, performance: Performance) -> list[tuple[Claim, Comparison]]:
+        return [(claim, COMPARISONS[claim.id]) for claim in performance.claims if claim.id in COMPARISONS]
 
     def _arms(self, performance: Performance) -> list[str]:
         """The arms that the claims compare, pre-trained ones in the order of `PRETRAINED`, then scratch."""
-        compared = self._compared(performance).values()
-        wanted = {name for one in compared for name in (one.arm, *one.baselines)}
+        wanted = {name for _, one in self._compared(performance) for name in (one.arm, *one.baselines)}
         return [name for name in (*PRETRAINED, SCRATCH) if name in wanted]
 
     def plan(self, performance: Performance) -> Plan:
@@ -351,7 +350,7 @@ class SparKRecipe(Recipe):
             for name, rows in study.perform(replace(performance, seeds=(seed,))).items():
                 records[name] += rows
         shown = {name: metric_values(rows, "masked_loss") for name, rows in losses.items()}
-        for claim, one in compared.items():
+        for claim, one in compared:
             performance.record(
                 comparative_record(
                     claim,
