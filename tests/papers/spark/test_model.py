@@ -300,7 +300,6 @@ def test_pictures_that_cannot_be_cut_are_refused_in_one_line(shape):
         ({"encoding": "dense"}, "encoding"),
         ({"densify_norm": "gn"}, "densify_norm"),
         ({"backbone_arguments": {"widht": 8}}, "widht"),
-        ({"backbone": "spark"}, "feature maps"),
         ({"backbone": "hornt"}, "did you mean"),
     ],
 )
