@@ -7,7 +7,8 @@ windows stay within a tile, such as k×k with stride k. What is left looks acros
 the cheapest of three ways, all equal to the masked form:
 
 *Columns*: what the windows see, k² values for each output, is gathered, and matrices are multiplied. For convolutions
-of all channels where the output tile is at most 4 wide.
+of all channels where the output tile is at most 4 wide, and for those that skip positions, such as 1×1 with stride 2
+(oneDNN's own, channels last, with fewer than 16 channels, writes where it must not, as of PyTorch 2.13).
 
 *Halo*: tiles are gathered with the border that the window needs, and the layer runs on them without padding. For larger
 tiles, where the tiles with borders hold at most twice as many positions as the dense map.
@@ -155,11 +156,12 @@ class _PackedConvolution(_Packed):
 
     def forward(self, x: Tensor) -> Tensor:
         window, side = _Window(self.kernel_size, self.stride, self.padding, self.dilation), x.shape[-1]
-        if not self.is_packed(x) or window.stays_inside(side):
+        skips = window.square and window.kernel < window.stride
+        if not self.is_packed(x) or (window.stays_inside(side) and not skips):
             return super().forward(x)  # type: ignore[misc]
         if self._is_plain() and window.divides(side):
             out = side // window.stride
-            if self.groups == 1 and out <= COLUMNS_UP_TO:
+            if self.groups == 1 and (skips or out <= COLUMNS_UP_TO):
                 plan = self.cells.columns(side, window.kernel, window.stride, window.padding, window.dilation)
                 rows = convolve_rows(rows_of(x), plan, self.weight, self.bias)
                 return map_of(rows, self.cells.batch, self.cells.per_sample * out, out)

@@ -159,7 +159,8 @@ class _MaskedBatchNorm(_Masked):
         visible = gather_rows(rows_of(x), self.cells.positions(side))
         normalised: Tensor = super().forward(visible[..., None, None])[..., 0, 0]  # type: ignore[misc]
         scattered = gather_rows(normalised, self.cells.scattering(side))
-        return map_of(scattered, len(x), x.shape[2], x.shape[3])
+        y = map_of(scattered, len(x), x.shape[2], x.shape[3])
+        return y if x.is_contiguous(memory_format=torch.channels_last) else y.contiguous()
 
 
 class _MaskedGroupNorm(_Masked):
