@@ -25,7 +25,14 @@ class ChannelNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → (B, C, H, W), channels innermost."""
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return map_of(super().forward(x.permute(0, 2, 3, 1)))
+
+
+def map_of(rows: Tensor) -> Tensor:
+    """(B, H, W, C) → (B, C, H, W), without a copy."""
+    x = rows.permute(0, 3, 1, 2)
+    # Of maps with channels innermost the tracer asks whether they are one cell wide, which an open size cannot answer.
+    return x.contiguous() if torch.compiler.is_exporting() else x
 
 
 class GlobalLocalFilter(nn.Module):
@@ -65,6 +72,7 @@ class GlobalLocalFilter(nn.Module):
         local, spectral = self.pre_norm(x).chunk(2, dim=1)
         H, W = x.shape[-2:]
         if torch.compiler.is_exporting():
+            local = local.contiguous()  # see `map_of`
             spectral = filtered_by_matrices(spectral.float(), *self.resized_weight(H, W // 2 + 1).unbind(-1))
         else:
             spectrum = torch.fft.rfft2(spectral.float(), norm="ortho")
@@ -119,8 +127,9 @@ def filtered_by_matrices(x: Tensor, real: Tensor, imaginary: Tensor) -> Tensor:
 def _fourier(length: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """cos and sin of 2πjk/n, (n, n) each."""
     steps = torch.arange(length, device=device)
+    count = steps[-1] + 1  # n as a tensor, which an exported program can take remainders of
     # The product is reduced first, so that large angles lose no digits.
-    angles = (steps.unsqueeze(1) * steps % length).float() * (2 * math.pi / length)
+    angles = (steps.unsqueeze(1) * steps % count).float() * (2 * math.pi / count)
     return angles.cos(), angles.sin()
 
 
@@ -200,7 +209,7 @@ def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     Returns:
         (B, C', H, W), channels innermost.
     """
-    return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
+    return map_of(F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias))
 
 
 def _bias(conv: nn.Conv2d) -> Tensor:
