@@ -8,7 +8,7 @@ from torch import nn
 from encore.base.errors import InputError
 from encore.nn.creation import create_model
 from encore.nn.export import Deployment, Port, export_model
-from encore.papers.hornet.gnconv import GlobalLocalFilter, filtered_by_matrices
+from encore.papers.hornet.gnconv import GlobalLocalFilter, filtered_by_matrices, resized_filter
 from encore.papers.hornet.model import HorNet, Pyramid
 
 NET = {"num_classes": 3, "width": 8, "depths": (1, 1), "orders": (2, 2), "layer_scale": 1.0}
@@ -42,10 +42,9 @@ def deployment(model: Pyramid) -> Deployment:
     )
 
 
-@pytest.mark.parametrize("filters", [(None, None), (None, (6, 4))], ids=["7x7", "gf"])
-def test_onnx_equals_the_model_at_any_size(tmp_path, filters):
+def test_onnx_of_kernels_and_global_filters_equals_the_model_at_any_size(tmp_path):
     torch.manual_seed(0)
-    model = HorNet(**NET, filters=filters)
+    model = HorNet(**NET, filters=(None, (6, 4)))
     exported = export_model(model, deployment(model), tmp_path / "model.onnx", "onnx")
     assert exported.max_difference < 1e-4
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
@@ -66,6 +65,15 @@ def test_products_with_matrices_are_the_fourier_transform(size):
     real, imaginary = torch.randn(2, 3, size[0], size[1] // 2 + 1)
     due = torch.fft.irfft2(torch.fft.rfft2(x, norm="ortho") * torch.complex(real, imaginary), s=size, norm="ortho")
     torch.testing.assert_close(filtered_by_matrices(x, real, imaginary), due, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(14, 8), (1, 1), (20, 11), (5, 3), (7, 1)])
+def test_filters_are_resized_alike_while_exporting(size, monkeypatch):
+    torch.manual_seed(0)
+    weight = torch.randn(3, 14, 8, 2)
+    due = resized_filter(weight, *size)
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    torch.testing.assert_close(resized_filter(weight, *size), due, rtol=1e-4, atol=1e-5)
 
 
 def test_published_names_say_what_they_take():
