@@ -200,10 +200,9 @@ def test_batch_normalisation_is_folded_into_the_decoder():
         torch.testing.assert_close(lean(x), model(x), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("filters", [[None] * 4, [None, None, [6, 4], [3, 2]]])
-def test_segmenters_leave_as_onnx_for_pictures_of_any_size(tmp_path, filters):
+def test_a_segmenter_leaves_as_onnx_for_pictures_of_any_size(tmp_path):
     torch.manual_seed(0)
-    arguments = {**SMALL_HORNET, "depths": [1, 1], "orders": [2, 2], "filters": filters[1:3], "layer_scale": 1.0}
+    arguments = {"width": 8, "depths": [1, 1], "orders": [1, 2], "filters": [None, None], "layer_scale": 1.0}
     model = with_statistics(create_model("upernet", **{**SMALL, "backbone_arguments": arguments}))
     model.classes, model.colours = ("a", "b", "c"), ((0, 0, 0), (1, 1, 1), (2, 2, 2))
     exported = export_model(model, TASK.deployed(model), tmp_path / "model.onnx", "onnx")

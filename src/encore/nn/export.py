@@ -52,7 +52,8 @@ class Port:
     Attributes:
         name: in the file.
         dtype: `uint8`, `float32` …, as PyTorch spells it.
-        shape: a number for each fixed length, a name for each open one; open lengths are 1 or more.
+        shape: a number for each fixed length, a name for each open one; open lengths are 1 or more, `height` and
+            `width` no less than the `smallest_side` that the exported module has, if any.
     """
 
     name: str
@@ -126,6 +127,7 @@ class PicturesToMaps(nn.Module):
         # Both resizings are unconditional here, so that no size is compared while tracing; to a map's own size
         # they change nothing.
         self.size = model.preprocessing.size
+        self.smallest_side = model.smallest_side if self.size is None else 1
         self.preprocessing = replace(model.preprocessing, size=None)
         self.model = folded(model).cpu()
 
@@ -250,9 +252,10 @@ def _write_onnx(model: EncoreModel, deployment: Deployment, path: Path) -> None:
 
 
 def _traced(deployment: Deployment) -> torch.export.ExportedProgram:
-    """The module as a graph whose lengths are open, from 1 on."""
+    """The module as a graph whose lengths are open, from 1 or the smallest side on."""
     traced_at = deployment.sizes[0]
-    open_lengths = {name: torch.export.Dim(name, min=1) for name in traced_at}
+    least = {side: getattr(deployment.module, "smallest_side", 1) for side in ("height", "width")}
+    open_lengths = {name: torch.export.Dim(name, min=least.get(name, 1)) for name in traced_at}
     shapes = tuple(
         {axis: open_lengths[length] for axis, length in enumerate(port.shape) if isinstance(length, str)}
         for port in deployment.inputs

@@ -192,6 +192,8 @@ class EncoreModel(nn.Module, PyTorchModelHubMixin):
 
     Attributes:
         preprocessing: what `forward` takes.
+        smallest_side: pictures that are narrower or lower than this are padded by `forward`, and not taken by an
+            exported program of open sizes.
         task: the kind of work it was made for (`segmentation`), once known.
         classes: names of its outputs, once known.
         colours: display colours of the classes as RGB triples, once known.
@@ -199,6 +201,7 @@ class EncoreModel(nn.Module, PyTorchModelHubMixin):
 
     registered_name: str | None = None
     preprocessing: Preprocessing = Preprocessing()
+    smallest_side: int = 1
     task: str | None = None
     classes: tuple[str, ...] | None = None
     colours: tuple[tuple[int, int, int], ...] | None = None

@@ -178,6 +178,7 @@ class UPerSegmenter(EncoreModel):
         # A RUN's arguments are needed to build the same backbone when its weights come with ours.
         self.backbone_arguments = arguments if backbone_weights is None else self.backbone.model.configuration
         self.preprocessing = replace(self.backbone.preprocessing, size=None)
+        self.smallest_side = self.backbone.model.smallest_side
         self.levels = coarsest_scales(self.backbone.feature_info)
         in_channels = [self.backbone.feature_info[level].num_channels for level in self.levels]
         self.num_classes, self.auxiliary_weight = num_classes, auxiliary_weight

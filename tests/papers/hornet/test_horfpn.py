@@ -44,7 +44,7 @@ def test_gates_are_not_scaled_and_weights_begin_xavier_uniform():
     assert not gate.proj_in.bias.any()
 
 
-@pytest.mark.parametrize("fusion_filter", [None, (8, 5)])
+@pytest.mark.parametrize("fusion_filter", [None, [8, 5]])
 def test_upernet_with_horfpn_segments(fusion_filter, tmp_path):
     torch.manual_seed(0)
     model = create_model(

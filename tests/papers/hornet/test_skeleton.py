@@ -32,6 +32,15 @@ def test_one_stage_classifies_pictures_of_one_channel():
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
+@pytest.mark.parametrize(("stem", "side"), [((4, 4), 32), ((3, 1), 8), ((7, 2), 15)])
+def test_pictures_below_the_smallest_side_are_padded(stem, side):
+    model = HorNet(**SMALL, stem=stem).eval()
+    assert model.smallest_side == side
+    with torch.no_grad():
+        assert model.forward_features(torch.randn(1, 3, side, side))[-1].shape[-2:] == (1, 1)
+        assert model(torch.randn(2, 3, 1, 5)).isfinite().all()
+
+
 def test_weights_begin_as_they_are_told():
     torch.manual_seed(0)
     normal, xavier = (HorNet(10, **SMALL_ARGUMENTS, initialisation=kind) for kind in ("truncated_normal", "xavier"))

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from encore.base.errors import InputError
 from encore.base.registry import register_model
 from encore.papers.hornet.gnconv import GnConv, pointwise
 from encore.papers.hornet.model import Initialisation, Pyramid
@@ -109,6 +110,7 @@ class WindowAttention(nn.Module):
 
     Raises:
         ValueError: heads of 32 channels do not divide C.
+        InputError: by `forward`, when a program of open sizes is to be exported.
     """
 
     def __init__(self, dim: int, window: int = WINDOW) -> None:
@@ -125,11 +127,15 @@ class WindowAttention(nn.Module):
         """(B, C, H, W) → (B, C, H, W)."""
         H, W = x.shape[-2:]
         rows = (x + self.position(x)).permute(0, 2, 3, 1)
-        exporting = torch.compiler.is_exporting()  # compares no sizes: whole windows, always masked, do the same
-        high, wide = (self.window if exporting else min(self.window, side) for side in (H, W))
+        if isinstance(H, torch.SymInt) or isinstance(W, torch.SymInt):
+            raise InputError(
+                "attention in windows cannot be exported with open picture sizes",
+                "export another model, or keep its weights with --format safetensors",
+            )
+        high, wide = min(self.window, H), min(self.window, W)
         below, right = -H % high, -W % wide
         mask = None
-        if exporting or below or right:
+        if below or right:
             rows = F.pad(rows, (0, 0, 0, right, 0, below))
             seen = torch.zeros(1, H + below, W + right, 1, dtype=torch.bool, device=x.device)
             seen[:, :H, :W] = True

@@ -25,7 +25,14 @@ class ChannelNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → (B, C, H, W), channels innermost."""
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return map_of(super().forward(x.permute(0, 2, 3, 1)))
+
+
+def map_of(rows: Tensor) -> Tensor:
+    """(B, H, W, C) → (B, C, H, W), without a copy."""
+    x = rows.permute(0, 3, 1, 2)
+    # Of maps with channels innermost the tracer asks whether they are one cell wide, which an open size cannot answer.
+    return x.contiguous() if torch.compiler.is_exporting() else x
 
 
 class GlobalLocalFilter(nn.Module):
@@ -65,6 +72,7 @@ class GlobalLocalFilter(nn.Module):
         local, spectral = self.pre_norm(x).chunk(2, dim=1)
         H, W = x.shape[-2:]
         if torch.compiler.is_exporting():
+            local = local.contiguous()  # see `map_of`
             spectral = filtered_by_matrices(spectral.float(), *self.resized_weight(H, W // 2 + 1).unbind(-1))
         else:
             spectrum = torch.fft.rfft2(spectral.float(), norm="ortho")
@@ -84,11 +92,24 @@ class GlobalLocalFilter(nn.Module):
 
 def resized_filter(weight: Tensor, height: int, width: int) -> Tensor:
     """(D/2, h, w, 2) → (D/2, height, width, 2), bilinearly with corners aligned; the same tensor if it fits."""
-    # An exported program compares no sizes; resizing to its own changes nothing.
-    if not torch.compiler.is_exporting() and weight.shape[1:3] == (height, width):
+    if torch.compiler.is_exporting():
+        rows, columns = _aligned(height, weight.shape[1], weight), _aligned(width, weight.shape[2], weight)
+        return (rows @ weight.permute(3, 0, 1, 2) @ columns.T).permute(1, 2, 3, 0)
+    if weight.shape[1:3] == (height, width):
         return weight
     planes = weight.permute(3, 0, 1, 2)
     return F.interpolate(planes, (height, width), mode="bilinear", align_corners=True).permute(1, 2, 3, 0)
+
+
+def _aligned(length: int, stored: int, like: Tensor) -> Tensor:
+    """Linear interpolation of `stored` values at `length` places, ends on ends, as a matrix (length, stored).
+
+    An exported program multiplies by it: the resizing of open sizes would have to know whether they are 1.
+    """
+    places = torch.arange(length, device=like.device)
+    steps = places[-1].clamp(min=1)
+    places = (places * (stored - 1)).to(like.dtype) / steps
+    return (1 - (places.unsqueeze(1) - torch.arange(stored, device=like.device)).abs()).clamp(min=0)
 
 
 def filtered_by_matrices(x: Tensor, real: Tensor, imaginary: Tensor) -> Tensor:
@@ -103,8 +124,8 @@ def filtered_by_matrices(x: Tensor, real: Tensor, imaginary: Tensor) -> Tensor:
     """
     H, W = x.shape[-2:]
     half = W // 2 + 1
-    cos_w, sin_w = (table[:, :half] for table in _fourier(W, x.device))
-    cos_h, sin_h = _fourier(H, x.device)
+    cos_w, sin_w = _fourier(W, half, x.device)
+    cos_h, sin_h = _fourier(H, H, x.device)
     # Along W, then along H: e^(-ia) = cos a - i sin a.
     a, b = x @ cos_w, -(x @ sin_w)
     a, b = cos_h @ a + sin_h @ b, cos_h @ b - sin_h @ a
@@ -116,11 +137,13 @@ def filtered_by_matrices(x: Tensor, real: Tensor, imaginary: Tensor) -> Tensor:
     return ((a * count) @ cos_w.T - (b * count) @ sin_w.T) / (H * W)
 
 
-def _fourier(length: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """cos and sin of 2πjk/n, (n, n) each."""
-    steps = torch.arange(length, device=device)
+def _fourier(length: int, num_frequencies: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """cos and sin of 2πjk/n of the places j and the first frequencies k, (n, num_frequencies) each."""
+    places = torch.arange(length, device=device)
+    count = places[-1] + 1  # n as a tensor, which an exported program can take remainders of
     # The product is reduced first, so that large angles lose no digits.
-    angles = (steps.unsqueeze(1) * steps % length).float() * (2 * math.pi / length)
+    reduced = places.unsqueeze(1) * torch.arange(num_frequencies, device=device) % count
+    angles = reduced.float() * (2 * math.pi / count)
     return angles.cos(), angles.sin()
 
 
@@ -200,7 +223,7 @@ def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     Returns:
         (B, C', H, W), channels innermost.
     """
-    return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
+    return map_of(F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias))
 
 
 def _bias(conv: nn.Conv2d) -> Tensor:

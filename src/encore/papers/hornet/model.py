@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from encore.base.registry import register_model
 from encore.nn.model import IMAGENET, EncoreModel, FeatureInfo
-from encore.papers.hornet.gnconv import EPS, ChannelNorm, GlobalLocalFilter, GnConv, resized_filter
+from encore.papers.hornet.gnconv import EPS, ChannelNorm, GlobalLocalFilter, GnConv, map_of, resized_filter
 
 Initialisation = Literal["truncated_normal", "xavier"]
 
@@ -52,7 +52,7 @@ class Block(nn.Module):
         rows = x.permute(0, 2, 3, 1)
         rows = self.added(rows, self.mixer(self.norm1(x)).permute(0, 2, 3, 1), self.gamma1)
         rows = self.added(rows, self.pwconv2(F.gelu(self.pwconv1(self.norm2(rows)))), self.gamma2)
-        return rows.permute(0, 3, 1, 2)
+        return map_of(rows)
 
     def added(self, rows: Tensor, branch: Tensor, gamma: Tensor | None) -> Tensor:
         """rows + γ · branch, each (B, H, W, C), with drop path."""
@@ -66,6 +66,23 @@ def drop_path(x: Tensor, probability: float, training: bool) -> Tensor:
         return x
     kept = torch.rand(x.shape[0], 1, 1, 1, device=x.device) >= probability
     return x * (kept / (1 - probability)).to(x.dtype)
+
+
+class Reduction(nn.Conv2d):
+    """A convolution that makes maps smaller, down to one cell: a map that its kernel does not fit into is padded."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) → (B, C', H', W'), both at least 1."""
+        # An exported program compares no sizes; it takes no pictures below the model's `smallest_side`.
+        if not torch.compiler.is_exporting():
+            below, right = (max(self.input_side(1) - side, 0) for side in x.shape[-2:])
+            if below or right:
+                x = F.pad(x, (0, right, 0, below))
+        return super().forward(x)
+
+    def input_side(self, side: int) -> int:
+        """The smallest map of which one with `side` cells is made without padding it."""
+        return (side - 1) * self.stride[0] + self.kernel_size[0] - 2 * int(self.padding[0])
 
 
 class Pyramid(EncoreModel):
@@ -117,10 +134,10 @@ class Pyramid(EncoreModel):
         self.num_classes, self.in_channels = num_classes, in_channels
         dims = [width * 2**stage for stage in range(len(depths))]
         self.dims = dims
-        first = nn.Conv2d(in_channels, width, kernel, self.stride, padding=(kernel - self.stride + 1) // 2)
+        first = Reduction(in_channels, width, kernel, self.stride, padding=(kernel - self.stride + 1) // 2)
         self.downsample_layers = nn.ModuleList([nn.Sequential(first, ChannelNorm(width))])
         for before, after in pairwise(dims):
-            self.downsample_layers.append(nn.Sequential(ChannelNorm(before), nn.Conv2d(before, after, 2, 2)))
+            self.downsample_layers.append(nn.Sequential(ChannelNorm(before), Reduction(before, after, 2, 2)))
         rates = np.linspace(0, drop_path, sum(depths)).tolist()
         self.stages = nn.ModuleList()
         for dim, depth, mixer in zip(dims, depths, mixers, strict=True):
@@ -133,6 +150,9 @@ class Pyramid(EncoreModel):
         if feature_norms:
             for stage, dim in enumerate(dims):
                 self.add_module(f"norm{stage}", ChannelNorm(dim))
+        self.smallest_side = 1
+        for reduction in reversed([one for one in self.downsample_layers.modules() if isinstance(one, Reduction)]):
+            self.smallest_side = reduction.input_side(self.smallest_side)
         self.apply(partial(initialise, initialisation=initialisation))
 
     @property
