@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from encore.base.configuration import Configuration
-from encore.base.errors import InputError, UnknownNameError
+from encore.base.errors import ConfigurationError, InputError, UnknownNameError
 from encore.base.progress import ProgressReporter
 from encore.base.runtime import Runtime
 from encore.data.contracts import DataSplits, Samples
@@ -212,6 +212,7 @@ class Task(ABC):
         torch.manual_seed(seed)
         arguments = {"num_classes": len(splits.classes), **configuration.model_arguments}
         model = create_model(configuration.model, weights=configuration.weights, **arguments)
+        check_channels(model)
         self.prepare(model, splits, configuration)
         return model
 
@@ -258,6 +259,20 @@ class Task(ABC):
         model.save(folder)
         wait_for_all()  # the checkpoints may be removed from now on
         return TrainedModel(model, outcome, validation, test)
+
+
+def check_channels(model: EncoreModel) -> None:
+    """See that a model takes pictures, which have three channels.
+
+    Raises:
+        ConfigurationError: it takes another number.
+    """
+    channels = getattr(model, "in_channels", 3)
+    if channels != 3:
+        raise ConfigurationError(
+            f"'{model.registered_name}' is to take {channels} channel{'s' * (channels != 1)}, and pictures have 3",
+            "leave in_channels out; grey pictures are read as RGB",
+        )
 
 
 def load_trained(model: EncoreModel, checkpoint: Path) -> None:

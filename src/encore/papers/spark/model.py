@@ -104,7 +104,7 @@ class SparK(EncoreModel):
         found = survey(self.encoder, self.feature_info, self.in_channels) if encoding != "zero_out" else None
         if encoding == "masked" and found is not None and found.averaging:
             raise InputError(
-                f"'{found.averaging[0]}' of {backbone} averages over a map without a pooling layer, which no mask reaches",
+                f"'{found.averaging[0]}' of {backbone} averages a map without a layer for it, which no mask reaches",
                 "use encoding='packed'",
             )
         self._mixing = found.mixing if found is not None else ()

@@ -26,7 +26,7 @@ from encore.nn.batch_norm import folded
 from encore.nn.creation import create_model, size_of_weights
 from encore.nn.export import Deployment, Port
 from encore.nn.model import EncoreModel, Preprocessing
-from encore.tasks.base import FitConfiguration, ImageSize, Measured, Metrics, Task, details_of
+from encore.tasks.base import FitConfiguration, ImageSize, Measured, Metrics, Task, check_channels, details_of
 from encore.tasks.classification.metrics import ClassificationMetrics
 from encore.tasks.classification.mixing import Mixing
 from encore.tasks.classification.module import HEAD, ClassificationModule, Loss
@@ -151,6 +151,7 @@ class ClassificationTask(Task):
         model: EncoreModel = create_model(
             configuration.model, weights=configuration.weights, fresh=(HEAD,), **arguments
         )
+        check_channels(model)
         self.prepare(model, splits, configuration)
         return model
 

@@ -32,7 +32,7 @@ from encore.nn.batch_norm import folded
 from encore.nn.creation import create_model
 from encore.nn.export import Deployment, Port
 from encore.nn.model import ENCODER, EncoreModel, Preprocessing
-from encore.tasks.base import FitConfiguration, ImageSize, Metrics, Task, TrainedModel
+from encore.tasks.base import FitConfiguration, ImageSize, Metrics, Task, TrainedModel, check_channels
 from encore.tasks.inputs import input_files, unique_stems
 from encore.tasks.masked_pretraining.model import MaskedAutoencoder
 from encore.tasks.masked_pretraining.module import MaskedPretrainingModule, PaintEveryEpoch, fixed_mask
@@ -165,6 +165,7 @@ class MaskedPretrainingTask(Task):
             raise refused from None
         if not isinstance(model, MaskedAutoencoder):
             raise refused
+        check_channels(model)
         self.prepare(model, splits, configuration)
         return model
 
