@@ -104,7 +104,7 @@ class SparK(EncoreModel):
         found = survey(self.encoder, self.feature_info, self.in_channels) if encoding != "zero_out" else None
         if encoding == "masked" and found is not None and found.averaging:
             raise InputError(
-                f"'{found.averaging[0]}' of {backbone} averages a map without a layer for it, which no mask reaches",
+                f"'{found.averaging[0]}' of {backbone} averages over a map without a pooling layer, which masks miss",
                 "use encoding='packed'",
             )
         self._mixing = found.mixing if found is not None else ()
@@ -249,6 +249,8 @@ class SparK(EncoreModel):
         """The decoder's picture, (B, 3, H, W), in normalised pixels."""
         maps = self._encoded(images, cells)
         to_decode: list[Tensor | None] = [None] * len(self.decoder.blocks)
+        # what is unpacked lies channels last; the decoder works in the layout of the pictures and its weights
+        layout = torch.contiguous_format if images.is_contiguous() else torch.channels_last
         for densify, (index, place) in zip(self.densify, self._scales, strict=True):
             norm: Any = densify.norm
             if self.encoding == "packed":
@@ -256,7 +258,7 @@ class SparK(EncoreModel):
             else:
                 normalised = (masked_view(norm, cells) if self.encoding == "masked" else norm)(maps[index])
             side = self.cell // self.feature_info[index].reduction
-            to_decode[place] = densify(normalised, cells.mask(side))
+            to_decode[place] = densify(normalised.contiguous(memory_format=layout), cells.mask(side))
         painted: Tensor = self.decoder(to_decode)
         return painted
 
