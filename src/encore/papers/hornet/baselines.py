@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from encore.base.errors import InputError
 from encore.base.registry import register_model
-from encore.papers.hornet.gnconv import GnConv, pointwise
+from encore.papers.hornet.gnconv import GnConv, Pointwise
 from encore.papers.hornet.model import Initialisation, Pyramid
 
 WINDOW = 7
@@ -84,14 +84,14 @@ class WideDepthwise(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.proj_in = nn.Conv2d(dim, 2 * dim, 1)
+        self.proj_in = Pointwise(dim, 2 * dim)
         self.dwconv = depthwise(2 * dim)
-        self.proj_out = nn.Conv2d(2 * dim, dim, 1)
+        self.proj_out = Pointwise(2 * dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → (B, C, H, W)."""
-        x = self.dwconv(pointwise(x, self.proj_in.weight, self.proj_in.bias))
-        return pointwise(x, self.proj_out.weight, self.proj_out.bias)
+        out: Tensor = self.proj_out(self.dwconv(self.proj_in(x)))
+        return out
 
 
 class WindowAttention(nn.Module):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -147,6 +148,31 @@ def _fourier(length: int, num_frequencies: int, device: torch.device) -> tuple[T
     return angles.cos(), angles.sin()
 
 
+class Pointwise(nn.Conv2d):
+    """A 1×1 convolution as a product of rows, for maps whose channels are innermost in memory.
+
+    Args:
+        in_channels: C.
+        out_channels: C'.
+        scales: a factor of each output channel, beside the weights; none for 1.
+    """
+
+    scales: Tensor | None
+
+    def __init__(self, in_channels: int, out_channels: int, scales: Sequence[float] | None = None) -> None:
+        super().__init__(in_channels, out_channels, 1)
+        neutral = scales is None or all(one == 1 for one in scales)
+        self.register_buffer("scales", None if neutral else torch.tensor(scales), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) → (B, C', H, W), channels innermost."""
+        weight, bias = self.weight.flatten(1), self.bias
+        if self.scales is not None:
+            weight = weight * self.scales.unsqueeze(1)
+            bias = None if bias is None else bias * self.scales
+        return map_of(F.linear(x.permute(0, 2, 3, 1), weight, bias))
+
+
 class GnConv(nn.Module):
     """Recursive gated convolution gnConv of order n (section 3.1; official `gnconv`).
 
@@ -180,52 +206,22 @@ class GnConv(nn.Module):
         self.order, self.scale = order, scale
         self.dims = [dim // 2 ** (order - 1 - k) for k in range(order)]
         total = sum(self.dims)
-        self.proj_in = nn.Conv2d(in_channels or dim, 2 * dim, 1)
+        # s is a factor of what each gate multiplies: there it scales a few weights, on the gates it would scale maps.
+        self.proj_in = Pointwise(in_channels or dim, 2 * dim, [scale] * self.dims[0] + [1.0] * total)
         self.dwconv: nn.Conv2d | GlobalLocalFilter = (
             nn.Conv2d(total, total, 7, padding=3, groups=total)
             if filter_size is None
             else GlobalLocalFilter(total, (filter_size[0], filter_size[1]))
         )
-        self.proj_out = nn.Conv2d(dim, dim, 1)
-        self.pws = nn.ModuleList(nn.Conv2d(self.dims[k], self.dims[k + 1], 1) for k in range(order - 1))
+        self.proj_out = Pointwise(dim, dim)
+        self.pws = nn.ModuleList(Pointwise(before, after, [scale] * after) for before, after in pairwise(self.dims))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → (B, C, H, W)."""
-        # p_0 and q are two products of one weight: parts of one map would have to be copied by the convolution.
-        parts = (self.dims[0], sum(self.dims))
-        (w_p, w_q), (b_p, b_q) = self.proj_in.weight.split(parts), _bias(self.proj_in).split(parts)
-        p, q = pointwise(x, w_p, b_p), pointwise(x, w_q, b_q)
-        gates = self.gates(q).split(self.dims, dim=1)
+        p, q = self.proj_in(x).split((self.dims[0], sum(self.dims)), dim=1)
+        gates = self.dwconv(q).split(self.dims, dim=1)
         p = p * gates[0]
         for pw, gate in zip(self.pws, gates[1:], strict=True):
-            assert isinstance(pw, nn.Conv2d)
-            p = pointwise(p, pw.weight, pw.bias) * gate
-        return pointwise(p, self.proj_out.weight, self.proj_out.bias)
-
-    def gates(self, q: Tensor) -> Tensor:
-        """(B, ΣC_k, H, W) → q_0 … q_{n-1}, one behind the other: s · depthwise(q)."""
-        conv = self.dwconv
-        if isinstance(conv, GlobalLocalFilter):
-            filtered: Tensor = conv(q)
-            return filtered if self.scale == 1 else filtered * self.scale
-        # s times weights and bias is a few thousand products; s times the map, millions.
-        return F.conv2d(q, conv.weight * self.scale, _bias(conv) * self.scale, padding=3, groups=q.shape[1])
-
-
-def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """A 1×1 convolution as a product of rows, for maps whose channels are innermost in memory.
-
-    Args:
-        x: (B, C, H, W).
-        weight: (C', C, 1, 1).
-        bias: (C',), or None.
-
-    Returns:
-        (B, C', H, W), channels innermost.
-    """
-    return map_of(F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias))
-
-
-def _bias(conv: nn.Conv2d) -> Tensor:
-    assert conv.bias is not None
-    return conv.bias
+            p = pw(p) * gate
+        out: Tensor = self.proj_out(p)
+        return out
