@@ -2,9 +2,9 @@
 
     python -m benchmarks.spark [--device cuda] [--rounds 3] [--batch 4] [--networks resnet50 …] [--official SparK/]
 
-Six tenths of a picture of 224×224 are hidden. `packed` and `masked` are the two forms of sparse
-convolution, equal up to rounding; `dense` is the ordinary network on the whole picture. `encoder` is forward and backward of the backbone up to
-its dense maps, `step` that of the whole pre-training model with its decoder. With `--official`, the encoder of an
+Six tenths of a picture of 224×224 are hidden. `packed` and `masked` are the two forms of sparse convolution, equal up
+to rounding; `dense` is the ordinary network on the whole picture. `encoder` is forward and backward of the backbone up
+to its dense maps, `step` that of the whole pre-training model with its decoder. With `--official`, the encoder of an
 unpacked copy of github.com/keyu-tian/SparK runs in the same rounds, as `official`.
 """
 
