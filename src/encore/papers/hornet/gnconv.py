@@ -154,23 +154,25 @@ class Pointwise(nn.Conv2d):
     Args:
         in_channels: C.
         out_channels: C'.
-        scales: a factor of each output channel, beside the weights; none for 1.
+        scale: a factor of the first `num_scaled` output channels, beside the weights.
+        num_scaled: how many; all by default.
     """
 
-    scales: Tensor | None
-
-    def __init__(self, in_channels: int, out_channels: int, scales: Sequence[float] | None = None) -> None:
+    def __init__(self, in_channels: int, out_channels: int, scale: float = 1.0, num_scaled: int | None = None) -> None:
         super().__init__(in_channels, out_channels, 1)
-        neutral = scales is None or all(one == 1 for one in scales)
-        self.register_buffer("scales", None if neutral else torch.tensor(scales), persistent=False)
+        self.scale, self.num_scaled = scale, out_channels if num_scaled is None else num_scaled
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → (B, C', H, W), channels innermost."""
-        weight, bias = self.weight.flatten(1), self.bias
-        if self.scales is not None:
-            weight = weight * self.scales.unsqueeze(1)
-            bias = None if bias is None else bias * self.scales
+        weight = self._scaled(self.weight.flatten(1))
+        bias = None if self.bias is None else self._scaled(self.bias)
         return map_of(F.linear(x.permute(0, 2, 3, 1), weight, bias))
+
+    def _scaled(self, values: Tensor) -> Tensor:
+        if self.scale == 1:
+            return values
+        scaled = values[: self.num_scaled] * self.scale
+        return torch.cat([scaled, values[self.num_scaled :]]) if self.num_scaled < len(values) else scaled
 
 
 class GnConv(nn.Module):
@@ -207,14 +209,14 @@ class GnConv(nn.Module):
         self.dims = [dim // 2 ** (order - 1 - k) for k in range(order)]
         total = sum(self.dims)
         # s is a factor of what each gate multiplies: there it scales a few weights, on the gates it would scale maps.
-        self.proj_in = Pointwise(in_channels or dim, 2 * dim, [scale] * self.dims[0] + [1.0] * total)
+        self.proj_in = Pointwise(in_channels or dim, 2 * dim, scale, self.dims[0])
         self.dwconv: nn.Conv2d | GlobalLocalFilter = (
             nn.Conv2d(total, total, 7, padding=3, groups=total)
             if filter_size is None
             else GlobalLocalFilter(total, (filter_size[0], filter_size[1]))
         )
         self.proj_out = Pointwise(dim, dim)
-        self.pws = nn.ModuleList(Pointwise(before, after, [scale] * after) for before, after in pairwise(self.dims))
+        self.pws = nn.ModuleList(Pointwise(before, after, scale) for before, after in pairwise(self.dims))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → (B, C, H, W)."""
