@@ -55,13 +55,15 @@ def main() -> None:
         "reference": REFERENCE,
         "gmacs": {name: round(macs(make(name), (1, *shape[1:])) / 1e9, 3) for name in names},
         "rows": measure(make, names, REFERENCE, shape, chosen, device, options.rounds),
+        "plot": "hornet_inference",
         "training_reference": REFERENCE,
+        "training_plot": "hornet_training",
         "training_rows": measure(make, names, REFERENCE, shape, chosen, device, options.rounds, training=True),
     }
     write_results("hornet", content, device)
     heading = f"{options.batch} pictures of 224×224"
-    plot_ratios(content["rows"], REFERENCE, f"Inference, {heading}", "hornet_inference")
-    plot_ratios(content["training_rows"], REFERENCE, f"Training step, {heading}", "hornet_training")
+    plot_ratios(content["rows"], REFERENCE, f"Inference, {heading}", content["plot"])
+    plot_ratios(content["training_rows"], REFERENCE, f"Training step, {heading}", content["training_plot"])
 
 
 if __name__ == "__main__":

@@ -13,14 +13,11 @@ from __future__ import annotations
 import argparse
 import copy
 import gc
-import importlib
-import importlib.util
 import statistics
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -28,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.harness import PLOTS, ROOT, dump, say, write_results
+from benchmarks.official import official_file, official_module
 from encore.base.files import replacing
 from encore.nn.creation import create_model
 from encore.nn.timing import milliseconds
@@ -74,18 +72,13 @@ def work(model: Any, what: str, form: str, images: Tensor, active: Tensor) -> Wo
 
 def official_encoder(path: Path, network: str, model: Any, images: Tensor, active: Tensor) -> Work | None:
     """The authors' encoder with the same network; None for one that they have no form for."""
-    stand_ins(path)
-    sparse: Any = importlib.import_module("encoder")
+    sparse = official_module(path / "pretrain", "encoder")
     if network.startswith("resnet"):
         converted = sparse.SparseEncoder.dense_model_to_sparse(copy.deepcopy(model.encoder)).train()
         forward = converted.forward_features
     elif network.startswith("convnext"):
         fields = model.encoder.encoder.config
-        specification: Any = importlib.util.spec_from_file_location(
-            "official_convnext", path / "pretrain" / "models" / "convnext.py"
-        )
-        module = importlib.util.module_from_spec(specification)
-        specification.loader.exec_module(module)
+        module = official_file(path / "pretrain" / "models" / "convnext.py")
         converted = module.ConvNeXt(depths=fields.depths, dims=fields.hidden_sizes, sparse=True).train()
         converted.to(images.device)
 
@@ -103,21 +96,6 @@ def official_encoder(path: Path, network: str, model: Any, images: Tensor, activ
         converted.zero_grad()
 
     return run
-
-
-def stand_ins(path: Path) -> None:
-    """Let the authors' modules import: their folder, and the few names that they take from timm."""
-    sys.path.insert(0, str(path / "pretrain"))
-    layers, registry = ModuleType("timm.models.layers"), ModuleType("timm.models.registry")
-    layers.__dict__.update(trunc_normal_=nn.init.trunc_normal_, DropPath=nn.Identity)
-    registry.__dict__.update(register_model=lambda function: function)
-    for name, module in {
-        "timm": ModuleType("timm"),
-        "timm.models": ModuleType("timm.models"),
-        layers.__name__: layers,
-        registry.__name__: registry,
-    }.items():
-        sys.modules.setdefault(name, module)
 
 
 def measure(

@@ -182,11 +182,16 @@ def speed() -> str:
             f"{found['created'][:10]}, {found['machine']}, {found['threads']} threads, torch "
             f"{found['versions']['torch']}; input {'×'.join(str(side) for side in found['shape'])}."
         )
-        for prefix in ("", "study_"):
+        if "form" in found["rows"][0]:
+            parts += [forms_table(found), f"![Speed relative to the masked form](images/benchmarks/{path.stem}.png)"]
+            continue
+        for prefix, heading in (("", ""), ("study_", ""), ("training_", "A training step, forward and backward:")):
             if f"{prefix}rows" in found:
                 reference = found[f"{prefix}reference"]
-                parts.append(speed_table(found[f"{prefix}rows"], reference, found["peak_megabytes"]))
-                parts.append(f"![Speed relative to {reference}](images/benchmarks/{reference}.png)")
+                parts += [heading] if heading else []
+                parts.append(speed_table(found[f"{prefix}rows"], reference, found.get("peak_megabytes", {})))
+                plot = found.get(f"{prefix}plot", reference)
+                parts.append(f"![Speed relative to {reference}](images/benchmarks/{plot}.png)")
     return write("speed.md", "\n\n".join(parts) + "\n")
 
 
@@ -195,7 +200,8 @@ def speed_table(rows: list[dict[str, Any]], reference: str, peaks: dict[str, flo
     shown = [row for row in rows if row["channels_last"]]
     kinds = list(dict.fromkeys((row["compiled"], row["dtype"]) for row in shown))
     heads = [f"{'compiled' if compiled else 'eager'}, {dtype}" for compiled, dtype in kinds]
-    lines = ["| network | " + " | ".join(heads) + " | peak memory, MB |", "|---" * (len(heads) + 2) + "|"]
+    heads += ["peak memory, MB"] if peaks else []
+    lines = ["| network | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
     for name in dict.fromkeys(row["network"] for row in shown):
         cells = []
         for kind in kinds:
@@ -203,8 +209,37 @@ def speed_table(rows: list[dict[str, Any]], reference: str, peaks: dict[str, flo
             ratio = row["speed_relative_to_" + reference]
             cells.append(f"{row['images_per_second']:.3g} images/s ({ratio:.2f} ×)")
         marked = f"**{name}**" if name == reference else name
-        lines.append(f"| {marked} | " + " | ".join(cells) + f" | {peaks[name]:.0f} |")
+        cells += [f"{peaks[name]:.0f}"] if peaks else []
+        lines.append(f"| {marked} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + f"\n\nChannels last; in parentheses the speed relative to {reference} in the same mode."
+
+
+def forms_table(found: dict[str, Any]) -> str:
+    """Milliseconds of every form of SparK's encoder and training step, and the peak of memory."""
+    reference = found["reference"]
+    forms = list(dict.fromkeys(row["form"] for row in found["rows"]))
+    lines = ["| network, layout, what | " + " | ".join(forms) + " |", "|---" * (len(forms) + 1) + "|"]
+    for key in dict.fromkeys((row["network"], row["channels_last"], row["what"]) for row in found["rows"]):
+        cells = []
+        for form in forms:
+            rows = [
+                row
+                for row in found["rows"]
+                if (row["network"], row["channels_last"], row["what"], row["form"]) == (*key, form)
+            ]
+            ratios = [f"{row['speed_relative_to_' + reference]:.2f} ×" for row in rows]
+            cells.append(ratios[0] if ratios else "–")
+        layout = "channels last" if key[1] else "contiguous"
+        lines.append(f"| {key[0]}, {layout}, {key[2]} | " + " | ".join(cells) + " |")
+    lines += ["", f"Speed of forward and backward relative to the {reference} form, {found['shape'][0]} pictures.", ""]
+    lines += ["| peak memory, MB | " + " | ".join(forms) + " |", "|---" * (len(forms) + 1) + "|"]
+    for pair in dict.fromkeys((row["network"], row["what"]) for row in found["peak_megabytes"]):
+        peaks = {
+            row["form"]: row["megabytes"] for row in found["peak_megabytes"] if (row["network"], row["what"]) == pair
+        }
+        cells = [f"{peaks[form]:.0f}" if form in peaks else "–" for form in forms]
+        lines.append(f"| {pair[0]}, {pair[1]} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def documents() -> list[str]:
