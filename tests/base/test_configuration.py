@@ -45,6 +45,19 @@ def test_dotted_keys_reach_into_sections_and_leave_the_rest():
     assert made == Outer(epochs=7, inner=Inner(rate=0.3), arguments={"width": 8})
 
 
+def test_a_section_keeps_what_its_default_sets():
+    class Section(Configuration):
+        rate: float = 0.1
+        length: int = 3
+
+    class Whole(Configuration):
+        section: Section = Section(length=9)
+
+    made = configure(Whole, {"section.rate": 0.3})
+    assert made.section == Section(rate=0.3, length=9)
+    assert configure(Whole, {"section.length": 1}).section == Section(length=1)
+
+
 def test_an_unknown_key_names_the_nearest_and_all_keys():
     with pytest.raises(UnknownNameError) as caught:
         configure(Outer, {"epoch": 3})

@@ -64,7 +64,7 @@ def configure(kind: type[_Configuration], settings: Settings, defaults: Settings
             place = place.setdefault(section, {})
         place[last] = value
     try:
-        return kind.model_validate(values)
+        return kind.model_validate(_with_section_defaults(kind, values))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or kind.__name__
@@ -72,6 +72,30 @@ def configure(kind: type[_Configuration], settings: Settings, defaults: Settings
             f"'{where}' cannot be {first.get('input')!r}",
             first["msg"].removeprefix("Value error, "),
         ) from error
+
+
+def _with_section_defaults(kind: type[BaseModel], values: dict[str, Any]) -> dict[str, Any]:
+    """`values` with what `kind` sets in its sections, where `values` sets something else in them.
+
+    A field's default, `training: Training = Training(epochs=9)`, is replaced as a whole by pydantic.
+    """
+    completed = dict(values)
+    for name, field in kind.model_fields.items():
+        default = field.get_default(call_default_factory=True) if not field.is_required() else None
+        given = completed.get(name)
+        if isinstance(default, BaseModel) and isinstance(given, dict):
+            own = default.model_dump(mode="json", exclude_unset=True)
+            completed[name] = _with_section_defaults(type(default), _merged(own, given))
+    return completed
+
+
+def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """Values of both, the second's where both have one; sections are merged alike."""
+    merged = dict(first)
+    for key, value in second.items():
+        both = isinstance(value, dict) and isinstance(first.get(key), dict)
+        merged[key] = _merged(first[key], value) if both else value
+    return merged
 
 
 def keys_of(kind: type[BaseModel], prefix: str = "") -> list[str]:
