@@ -16,11 +16,10 @@ tiles, where the tiles with borders hold at most twice as many positions as the 
 *Dense*: the tiles are put back on the map, the layer runs there, and the visible tiles are taken from it. For anything
 else: depthwise convolutions with a large kernel at a small scale, global filters.
 
-The rule was measured on a CPU (2 cores, float32, 40 % visible; milliseconds of forward and backward, 4 pictures of
-224²). 3×3 convolutions of ResNet-50, dense in the masked form → columns → halo: 64 channels, tiles of 8: 39 → 18 → 14;
-128, 4: 26 → 11 → 16; 256, 2: 27 → 11 → 24; 512, 1: 34 → 13 → 56. 7×7 depthwise, dense → halo: 96, 8: 22 → 11; 192, 4:
-11 → 11; 384, 2: 6 → 9; 768, 1: 3 → 17. So depthwise layers at small scales gain nothing, and cost what they cost in
-the dense network.
+The rule comes from times of single layers on a CPU, forward and backward: for 3×3 convolutions of all channels columns
+were the fastest at tiles of 4 and less, halo at 8; for 7×7 depthwise ones halo gained at tiles of 8, nothing at 4,
+and lost below. So depthwise layers at small scales gain nothing, and cost what they cost in the dense network.
+`benchmarks/spark.py` measures whole networks.
 """
 
 from __future__ import annotations
