@@ -30,6 +30,15 @@ def default_folder(name: str) -> Path:
     return Path("runs") / f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
 
 
+def read_request(folder: Path) -> dict[str, Any]:
+    """What was asked of the run in `folder`; empty where that cannot be read."""
+    try:
+        content = json.loads((folder / REQUEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 class RunFolder:
     """One run on disk.
 

@@ -29,6 +29,7 @@ def write_class_folders(source: NamedSet, folder: Path, *, seed: int = 0, progre
     Raises:
         RunFolderError: the folder is not empty or cannot be written.
     """
+    folder = folder.resolve()
     splits = source.open(None, image_size=None, seed=seed)
     parts = {"train": splits.train, "val": splits.val, "test": splits.test}
     total, step = sum(len(part) for part in parts.values()), 0

@@ -37,11 +37,14 @@ def open_classification(source: str, *, seed: int = 0, roots: Roots | None = Non
     return assembled(parts, str(path), origin, seed)
 
 
-def open_classification_part(source: str, *, roots: Roots | None = None) -> ClassificationDataset:
+def open_classification_part(
+    source: str, *, roots: Roots | None = None, cut_seed: int | None = None
+) -> ClassificationDataset:
     """Open what is to be measured: the test part of a source that has one, else all of it, at its own sizes.
 
     Args:
         source, roots: as for `open_classification`.
+        cut_seed: see `encore.data.named.held_out`.
 
     Raises:
         DataError: as for `open_classification`; a source with train/ alone.
@@ -50,7 +53,8 @@ def open_classification_part(source: str, *, roots: Roots | None = None) -> Clas
     if named is not None:
         return named.test
     path = existing(source, LAYOUT)
-    return held_out(_parts_at(path), path)
+    dataset: ClassificationDataset = held_out(_parts_at(path), path, cut_seed)
+    return dataset
 
 
 def assembled(

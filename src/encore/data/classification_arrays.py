@@ -80,6 +80,11 @@ def open_labelled_arrays(path: Path | str, classes: tuple[str, ...] | None = Non
     if "classes" in arrays:
         classes = parse_classes(texts(arrays["classes"], path), f"{path}: classes").names
     found = np.unique(np.concatenate([arrays[labels] for _, labels in pairs.values()]))
+    if classes is None and found[-1] + 1 > 2 * len(found) + 8:
+        raise DataError(
+            f"{path} holds labels up to {found[-1]} of {len(found)} classes",
+            "number the classes 0, 1, 2 …, or name them",
+        )
     classes = classes or numbered_classes(int(found[-1]) + 1)
     if found[0] < 0 or found[-1] >= len(classes):
         raise DataError(

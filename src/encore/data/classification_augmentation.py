@@ -6,18 +6,28 @@ batches. All of it is decided by seed, epoch and sample, or by seed and step.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from kornia import augmentation as K
 from kornia.augmentation.auto import RandAugment, TrivialAugment
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 from torch import Tensor, nn
 
 from encore.base.configuration import Configuration
 from encore.base.seeds import derive_seed
 from encore.data.contracts import ImageDataset
 from encore.data.resizing import Size
+
+
+def _is_a_share(value: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < value[0] <= value[1] <= 1:
+        raise ValueError("crop_scale is [smallest, largest] share of the area, above 0 and at most 1")
+    return value
+
+
+CropScale = Annotated[tuple[float, float], AfterValidator(_is_a_share)]
+"""Smallest and largest share of a picture's area."""
 
 
 class ClassificationAugmentation(Configuration):
@@ -39,7 +49,7 @@ class ClassificationAugmentation(Configuration):
     """
 
     crop: Literal["resized", "padded", "none"] = "resized"
-    crop_scale: tuple[float, float] = (0.5, 1.0)
+    crop_scale: CropScale = (0.5, 1.0)
     crop_proportions: tuple[float, float] = (3 / 4, 4 / 3)
     crop_padding: int = Field(default=4, ge=0)
     horizontal_flip: float = Field(default=0.5, ge=0, le=1)
@@ -51,13 +61,6 @@ class ClassificationAugmentation(Configuration):
     rand_augment_magnitude: int = Field(default=9, ge=0, le=30)
     trivial_augment: bool = False
     random_erasing: float = Field(default=0.0, ge=0, le=1)
-
-    @field_validator("crop_scale")
-    @classmethod
-    def _scale_is_a_share(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if not 0 < value[0] <= value[1] <= 1:
-            raise ValueError("crop_scale is [smallest, largest] share of the area, above 0 and at most 1")
-        return value
 
     @field_validator("crop_proportions")
     @classmethod

@@ -124,6 +124,13 @@ def _folders_in(folder: Path) -> list[Path]:
         entries = [entry for entry in folder.iterdir() if _is_visible_folder(entry)]
     except OSError as error:
         raise unreadable(folder, error) from None
+    for entry in entries:
+        try:
+            entry.name.encode()
+        except UnicodeEncodeError:
+            raise DataError(
+                f"{folder} has a folder whose name is no UTF-8 text ({entry.name!a})", "rename it"
+            ) from None
     return sorted(entries, key=lambda entry: natural_order(entry.name))
 
 

@@ -100,6 +100,7 @@ class DataSplits:
         embedded: true where Encore made or ships the data itself.
         colours: of the classes in masks, where the source has its own.
         skipped: files that could not be read and were left out, where the task goes on without them.
+        view: how a model is to see the pictures, where a task has decided that with the data.
     """
 
     name: str
@@ -112,6 +113,7 @@ class DataSplits:
     embedded: bool = False
     colours: tuple[tuple[int, int, int], ...] | None = field(default=None)
     skipped: tuple[str, ...] = ()
+    view: Any = None
 
     def sizes(self) -> dict[str, int]:
         """Number of samples in each part."""

@@ -9,18 +9,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from encore.base.errors import DataError, UnknownNameError
 from encore.base.progress import ProgressReporter
-from encore.data.contracts import DataSplits, SegmentationDataset
+from encore.data.contracts import DataSplits, ImageDataset, SegmentationDataset
 from encore.data.images import unreadable
 from encore.data.resizing import Size, fit_sizes
 from encore.data.segmentation_arrays import open_arrays
 from encore.data.segmentation_folder import LAYOUT, open_folder
 from encore.data.splits import complete_parts, cut_whole
-
-Dataset = TypeVar("Dataset")
 
 Roots = Mapping[str, Path]
 """Where named sets lie, by name: what `--data NAME=PATH` said."""
@@ -155,13 +153,14 @@ def open_segmentation(
 
 
 def open_segmentation_part(
-    source: str, *, roots: Roots | None = None, num_classes: int | None = None
+    source: str, *, roots: Roots | None = None, num_classes: int | None = None, cut_seed: int | None = None
 ) -> SegmentationDataset:
     """Open what is to be measured: the test part of a source that has one, else all of it, at its own size.
 
     Args:
         source, roots: as for `open_segmentation`.
         num_classes: how many classes the masks may have where the source does not name them.
+        cut_seed: see `held_out`.
 
     Raises:
         DataError: as for `open_segmentation`; a source with parts but no test/ and no val/.
@@ -170,7 +169,8 @@ def open_segmentation_part(
     if named is not None:
         return named.test
     path = existing(source)
-    return held_out(_parts_at(path, num_classes), path)
+    dataset: SegmentationDataset = held_out(_parts_at(path, num_classes), path, cut_seed)
+    return dataset
 
 
 def named_splits(source: str, task: str, roots: Roots) -> DataSplits | None:
@@ -190,12 +190,22 @@ def named_splits(source: str, task: str, roots: Roots) -> DataSplits | None:
     return None if found is None else found.open(path, image_size=None, seed=0)
 
 
-def held_out(parts: Mapping[str, Dataset], where: Path) -> Dataset:
+def held_out(parts: Mapping[str, ImageDataset], where: Path, cut_seed: int | None = None) -> Any:
     """What a model is measured on: test, else val, or all where there are no parts.
+
+    Args:
+        parts: by name.
+        where: what errors call the source.
+        cut_seed: the seed with which a source without parts, or with train/ alone, was cut for the training of the
+            model: then the test part of that cut.
 
     Raises:
         DataError: there is train/ alone.
     """
+    if cut_seed is not None and "test" not in parts:
+        whole = "all" in parts
+        cut = cut_whole(parts["all"], cut_seed, str(where)) if whole else complete_parts(parts, cut_seed, str(where))
+        return cut.test
     for part in ("all", "test", "val"):
         if part in parts:
             return parts[part]
@@ -215,9 +225,10 @@ def check_task(name: str, task: str) -> None:
 
 def absent(name: str) -> DataError:
     """Say that a named set is not here, and how to get it."""
+    get = f"download it with: encore data get {name}; or " if named_set(name).url else ""
     return DataError(
         f"the data set '{name}' is not here",
-        f"download it with: encore data get {name}; or say where it lies: --data {name}=PATH or {DATA_VARIABLE}",
+        f"{get}say where it lies: --data {name}=PATH or {DATA_VARIABLE}",
     )
 
 

@@ -14,7 +14,7 @@ from encore.base.progress import ProgressReporter, SilentProgress
 from encore.data.arrays import names_in, read_arrays
 from encore.data.classification_arrays import KERAS, LabelledArrays, check_pictures
 from encore.data.contracts import DataSplits, ImageDataset, ImageSample
-from encore.data.images import find_images, natural_order, read_image, unreadable
+from encore.data.images import IMAGE_SUFFIXES, find_images, natural_order, read_image, unreadable
 from encore.data.named import Roots, absent, existing, find_set_path, named_set, named_sets
 from encore.data.resizing import Size, sizes_of
 from encore.data.splits import PARTS, complete_parts, cut_whole
@@ -97,6 +97,13 @@ def open_images(
     path = existing(source, LAYOUT)
     if path.is_dir():
         parts = {part: path / part for part in PARTS if (path / part).is_dir()} or {"all": path}
+        beside = sorted(one.name for one in path.iterdir() if one.name not in PARTS and not one.name.startswith("."))
+        beside = [name for name in beside if (path / name).is_dir() or Path(name).suffix.lower() in IMAGE_SUFFIXES]
+        if "all" not in parts and beside:
+            raise DataError(
+                f"{path} has {', '.join([*parts, *beside[:3]])} side by side",
+                "name the folder that is meant, or move the pictures below train/, val/ and test/",
+            )
         found: dict[str, ImageDataset] = {}
         for part, place in parts.items():
             found[part] = readable_images(place, progress, skipped)

@@ -88,7 +88,8 @@ def create_model(
     if out_indices is not None and not features_only:
         raise ConfigurationError("out_indices came without features_only", "add features_only=True or leave them out")
     factory = registry.model_factory(name)
-    weights = _encoder_of(weights, name)
+    within = _encoder_of(weights, name)
+    encoder_alone, weights = within is not weights, within
     described = _description_beside(weights, name)
     if described is not None:
         configuration = {**described.configuration, **configuration}
@@ -108,8 +109,15 @@ def create_model(
         model._hub_mixin_config = dict(configuration)
     model.task = model.task or registry.owner_of_model(name).tasks[0]
     if weights is not None:
+        beyond = getattr(model, "beyond_features", ())
         is_backbone = described is not None and described.configuration.get("num_classes") == 0
-        load_weights(model, weights, fresh=(*fresh, *(getattr(model, "beyond_features", ()) if is_backbone else ())))
+        if encoder_alone:  # whatever lies beside the encoder there was not trained
+            weights = {
+                tensor_name: tensor
+                for tensor_name, tensor in _state_of(weights)[0].items()
+                if tensor_name.partition(".")[0] not in beyond
+            }
+        load_weights(model, weights, fresh=(*fresh, *(beyond if is_backbone or encoder_alone else ())))
     if described is not None:
         described.apply_to(model)
     if not features_only:

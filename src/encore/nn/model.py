@@ -103,6 +103,11 @@ def middle(images: Tensor, size: tuple[int, int], ratio: float) -> Tensor:
     kept = round(ratio * parts)
     rows = torch.sym_max(unit * kept // (size[1] * parts), 1)
     columns = torch.sym_max(unit * kept // (size[0] * parts), 1)
+    # A picture of that size was cropped already: it stays whole. In numbers, since open lengths compare to nothing.
+    other = torch.sym_min(
+        torch.sym_max(height - size[0], size[0] - height) + torch.sym_max(width - size[1], size[1] - width), 1
+    )
+    rows, columns = other * rows + (1 - other) * height, other * columns + (1 - other) * width
     top, left = (height - rows) // 2, (width - columns) // 2
     return images.narrow(-2, top, rows).narrow(-1, left, columns)
 
@@ -219,7 +224,7 @@ class EncoreModel(nn.Module, PyTorchModelHubMixin):
 
     def preprocess(self, images: Tensor) -> Tensor:
         """Turn RGB pictures, `uint8` (B, 3, H, W), into the input of `forward`, on the model's device."""
-        return self.preprocessing(images.to(self.device, non_blocking=True))
+        return self.preprocessing(images.to(self.device, non_blocking=True)).to(next(self.parameters()).dtype)
 
     def fitting_state(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """A checkpoint's tensors as this model takes them: what depends on the pictures' size is resized here.

@@ -175,8 +175,8 @@ class UPerSegmenter(EncoreModel):
         super().__init__()
         arguments = dict(backbone_arguments or {})
         self.backbone = create_model(backbone, weights=backbone_weights, features_only=True, **arguments)
-        # A RUN's arguments are needed to build the same backbone when its weights come with ours.
-        self.backbone_arguments = arguments if backbone_weights is None else self.backbone.model.configuration
+        # What builds the same backbone when its weights come with ours: without a RUN, a source or a hub.
+        self.backbone_arguments = self.backbone.model.configuration
         self.preprocessing = replace(self.backbone.preprocessing, size=None)
         self.smallest_side = self.backbone.model.smallest_side
         self.levels = coarsest_scales(self.backbone.feature_info)

@@ -127,8 +127,25 @@ class Task(ABC):
         """Open a folder or named set, cut into train, val and test."""
 
     @abstractmethod
-    def open_part(self, source: str, model: EncoreModel, runtime: Runtime) -> Samples:
-        """Open the samples that `evaluate` measures: the test part, or all where there are no parts."""
+    def open_part(
+        self,
+        source: str,
+        model: EncoreModel,
+        runtime: Runtime,
+        *,
+        progress: ProgressReporter | None = None,
+        cut_seed: int | None = None,
+    ) -> Samples:
+        """Open the samples that `evaluate` measures: the test part, or all where there are no parts.
+
+        Args:
+            source: a folder, an `.npz` or a named set.
+            model: whose classes and size they have to fit.
+            runtime: folders of named data.
+            progress: told of files that are left out.
+            cut_seed: the seed with which a source without parts was cut for the model's training, whose test part is
+                then taken; None measures all of such a source.
+        """
 
     @abstractmethod
     def prepare(self, model: EncoreModel, splits: DataSplits, configuration: Any) -> None:
@@ -141,6 +158,15 @@ class Task(ABC):
     @abstractmethod
     def training_set(self, splits: DataSplits, configuration: Any, seed: int) -> Samples:
         """The augmented training part; takes (epoch, index) pairs."""
+
+    def training_part(self, splits: DataSplits, model: EncoreModel) -> Samples:
+        """The training part without chance, as `model` sees it in evaluation; batches of it can be stacked."""
+        samples: Samples = splits.train
+        return samples
+
+    def learns_all(self, configuration: Any) -> bool:
+        """Whether the whole model is trained, so that its statistics may be averaged anew."""
+        return True
 
     @abstractmethod
     def loader(self, dataset: Samples, batch_size: int) -> DataLoader[Any]:
@@ -212,6 +238,7 @@ class Task(ABC):
         torch.manual_seed(seed)
         arguments = {"num_classes": len(splits.classes), **configuration.model_arguments}
         model = create_model(configuration.model, weights=configuration.weights, **arguments)
+        check_kind(model, self.name)
         check_channels(model)
         self.prepare(model, splits, configuration)
         return model
@@ -249,8 +276,9 @@ class Task(ABC):
         )
         load_trained(model, outcome.best_checkpoint)
         model.to(device_of(runtime))
-        if training.recompute_batch_norm:
-            batches = self.loader(without_single_rest(splits.train, training.batch_size), training.batch_size)
+        if training.recompute_batch_norm and self.learns_all(configuration):
+            seen = self.training_part(splits, model)
+            batches = self.loader(without_single_rest(seen, training.batch_size), training.batch_size)
             with single_values_refused():
                 recompute_batch_norm_statistics(model, batches, forward=lambda batch: self.forward(model, batch))
         model.eval()
@@ -259,6 +287,20 @@ class Task(ABC):
         model.save(folder)
         wait_for_all()  # the checkpoints may be removed from now on
         return TrainedModel(model, outcome, validation, test)
+
+
+def check_kind(model: EncoreModel, task: str) -> None:
+    """See that a model answers as `task` asks.
+
+    Raises:
+        ConfigurationError: it is made for another kind of work.
+    """
+    if model.task not in (None, task):
+        remedy = "for segmentation build on it: model=upernet model_arguments.backbone=NAME"
+        raise ConfigurationError(
+            f"'{model.registered_name}' is a model for {model.task}, not for {task}",
+            remedy if task == "segmentation" else f"see encore.list_models(task='{task}')",
+        )
 
 
 def check_channels(model: EncoreModel) -> None:

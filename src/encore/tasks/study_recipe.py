@@ -140,9 +140,13 @@ class StudyRecipe(Recipe):
             claim,
             metric_values(records[compared.arm], claim.metric),
             {name: metric_values(records[name], claim.metric) for name in compared.baselines},
-            undecided=self.stand_in(splits),
+            undecided=self.undecided(claim, splits, performance),
             note=". ".join(part for part in notes if part),
         )
+
+    def undecided(self, claim: Claim, splits: DataSplits, performance: Performance) -> str:
+        """Why there can be no verdict on `claim`; empty where there can."""
+        return self.stand_in(splits)
 
     def stand_in(self, splits: DataSplits) -> str:
         """Why there can be no verdict: the embedded data stand in for the paper's; empty if they do not."""

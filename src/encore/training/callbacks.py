@@ -103,7 +103,7 @@ class ScheduleWeightDecay(lightning.Callback):
         decay = self.last + (self.first - self.last) * (1 + math.cos(math.pi * share)) / 2
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
-                if group["weight_decay"]:
+                if group["decays"]:
                     group["weight_decay"] = decay
 
 

@@ -49,9 +49,9 @@ def _kinds(
         else:
             (biases if name.endswith("bias") else scales).append(parameter)
     groups = [
-        {"params": weights, "lr": rate, "weight_decay": configuration.weight_decay},
-        {"params": scales, "lr": rate, "weight_decay": 0.0},
-        {"params": biases, "lr": rate * configuration.bias_learning_rate_factor, "weight_decay": 0.0},
+        {"params": weights, "lr": rate, "weight_decay": configuration.weight_decay, "decays": True},
+        {"params": scales, "lr": rate, "weight_decay": 0.0, "decays": False},
+        {"params": biases, "lr": rate * configuration.bias_learning_rate_factor, "weight_decay": 0.0, "decays": False},
     ]
     return [group for group in groups if group["params"]]
 

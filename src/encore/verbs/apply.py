@@ -10,12 +10,12 @@ from encore.base import registry
 from encore.base.cards import Verb
 from encore.base.errors import RunFolderError
 from encore.base.progress import ProgressReporter, SilentProgress
-from encore.base.runs import RunFolder, default_folder
+from encore.base.runs import RunFolder, default_folder, read_request
 from encore.base.runtime import Runtime
 from encore.nn.creation import load
 from encore.nn.model import EncoreModel
 from encore.tasks.base import Metrics, Task, get_task
-from encore.verbs.run import runtime_request
+from encore.verbs.run import data_request, runtime_request
 
 
 def predict(
@@ -60,6 +60,8 @@ def evaluate(
 ) -> Metrics:
     """Measure a trained model on data with truth: its test part, or all of it where it has no parts.
 
+    Data without parts on which `fit` trained the model are cut as they were then, and the test part is measured.
+
     Args:
         run: as for `predict`.
         data: a folder in the layout of the task, or a named set.
@@ -74,8 +76,17 @@ def evaluate(
     """
     task, model = opened(run, "evaluate")
     runtime = runtime or Runtime()
-    dataset = task.open_part(str(data), model, runtime)
-    return task.measure(model, dataset, runtime, progress or SilentProgress(), "evaluating")
+    progress = progress or SilentProgress()
+    cut_seed = _seed_of_training(run, data)
+    dataset = task.open_part(str(data), model, runtime, progress=progress, cut_seed=cut_seed)
+    return task.measure(model, dataset, runtime, progress, "evaluating")
+
+
+def _seed_of_training(run: str | Path, data: str | Path) -> int | None:
+    """The seed of the training that left `run`, if that was on the same data; it may have cut them."""
+    request = read_request(Path(run))
+    same = request.get("verb") == "fit" and request.get("data") == data_request(data)
+    return int(request["runtime"]["seed"]) if same else None
 
 
 def opened(run: str | Path, verb: Verb) -> tuple[Task, EncoreModel]:

@@ -19,7 +19,7 @@ from encore.nn.creation import load
 from encore.nn.model import EncoreModel
 from encore.results.environment import machine_in_words, package_versions
 from encore.tasks.base import FitConfiguration, Metrics, Task, get_task, list_tasks
-from encore.verbs.run import runtime_request
+from encore.verbs.run import data_request, runtime_request
 
 METRICS = "metrics.json"
 
@@ -77,7 +77,7 @@ def fit(
     request = {
         "verb": "fit",
         "name": name,
-        "data": str(data) if not Path(data).exists() else str(Path(data).resolve()),
+        "data": data_request(data),
         "configuration": configuration.model_dump(mode="json"),
         "runtime": runtime_request(runtime),
     }

@@ -145,6 +145,11 @@ def prepare(
     return recipe, performance
 
 
+def data_request(data: str | Path) -> str:
+    """What `request.json` calls data: the whole path of what lies on disk, else the name."""
+    return str(Path(data).resolve()) if Path(data).exists() else str(data)
+
+
 def runtime_request(runtime: Runtime) -> dict[str, Any]:
     """The runtime as JSON values, for `request.json`: what a resumed run has to share."""
     return {**asdict(runtime), "data": {name: str(path.resolve()) for name, path in runtime.data.items()}}

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from encore.base.registry import register_model
+from encore.nn.layer_depths import stage_depths
 from encore.nn.model import IMAGENET, EncoreModel, FeatureInfo
 from encore.papers.hornet.gnconv import EPS, ChannelNorm, GlobalLocalFilter, GnConv, map_of, resized_filter
 
@@ -159,6 +160,17 @@ class Pyramid(EncoreModel):
     def feature_info(self) -> list[FeatureInfo]:
         """The maps of `forward_features`."""
         return [FeatureInfo(f"stage{index + 1}", dim, self.stride * 2**index) for index, dim in enumerate(self.dims)]
+
+    def parameter_depths(self) -> dict[str, int]:
+        """The layers of layer-wise learning rates: the authors' 14 groups where there are four stages.
+
+        Stages are a group each, but for the third, whose blocks pair up (official `optim_factory.py`).
+        """
+        depths = [len(stage) for stage in self.stages if isinstance(stage, nn.Sequential)]
+        if len(depths) != 4:
+            return stage_depths(self)
+        third = [3 + block // 2 for block in range(depths[2])]
+        return stage_depths(self, [[1] * depths[0], [2] * depths[1], third, [third[-1] + 1] * depths[3]])
 
     def forward_features(self, x: Tensor) -> list[Tensor]:
         """(B, in_channels, H, W) → the map of every stage, (B, C·2^i, H/(s·2^i), W/(s·2^i)) stem of stride s."""

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from encore.base.cards import Claim
 from encore.base.errors import DataError
 from encore.base.runtime import Scale
 from encore.data.classification import open_classification
@@ -185,9 +186,6 @@ DEFAULTS: dict[Scale, dict[str, Any]] = {
             "crop": "resized",
             "crop_scale": [0.08, 1.0],
             "horizontal_flip": 0.5,
-            "brightness": 0.4,
-            "contrast": 0.4,
-            "saturation": 0.4,
             "rand_augment": 2,
             "rand_augment_magnitude": 9,
             "random_erasing": 0.25,
@@ -259,6 +257,12 @@ class HorNetRecipe(StudyRecipe):
             f"batches of {training.batch_size}; all arms share skeleton, data, budget, optimiser and seeds; "
             f"{self._costs(performance, splits)}; the best validation epoch was tested once"
         )
+
+    def undecided(self, claim: Claim, splits: DataSplits, performance: Performance) -> str:
+        """A claim about ImageNet and networks of full size is decided there alone."""
+        if claim.id == "imagenet_accuracy" and performance.scale != "paper":
+            return f"The claim is about ImageNet and full size; this is {splits.name} with small networks"
+        return super().undecided(claim, splits, performance)
 
     def plan(self, performance: Performance) -> Plan:
         """That of the photographs and of both budgets of the probe."""

@@ -110,6 +110,11 @@ class SparK(EncoreModel):
         self._mixing = found.mixing if found is not None else ()
         self._add_decoder(width, hierarchy, densify_norm)
 
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """The constructor's arguments; the backbone's are those that build it without a hub or its weights."""
+        return {**super().configuration, "backbone_arguments": self.encoder.configuration}
+
     def _add_decoder(self, width: int, hierarchy: bool | int, norm: str) -> None:
         num_blocks = round(log2(self.cell))
         places = {2 ** (num_blocks - place): place for place in range(num_blocks)}  # of the blocks, by stride

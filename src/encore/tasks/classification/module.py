@@ -64,7 +64,8 @@ class ClassificationModule(lightning.LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """The loss of one batch: images (B, 3, H, W) uint8 RGB, labels (B,)."""
-        with torch.no_grad():
+        # Places of pixels do not fit into half precision.
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             images = self.augmentation(batch["image"].float() / 255)
             images, targets = self.mixing(images, batch["label"])
         logits = self.model(self.model.preprocess(images)).float()

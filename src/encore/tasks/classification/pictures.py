@@ -104,8 +104,9 @@ def confusion_picture(matrix: Tensor, classes: Sequence[str], path: Path) -> Non
     axes.set_xlabel("predicted")
     axes.set_ylabel("truth")
     if len(classes) <= MAX_NAMED:
-        axes.set_xticks(range(len(classes)), classes, rotation=90)
-        axes.set_yticks(range(len(classes)), classes)
+        names = [name.replace("$", r"\$") for name in classes]  # a dollar would begin a formula
+        axes.set_xticks(range(len(names)), names, rotation=90)
+        axes.set_yticks(range(len(names)), names)
     if len(classes) <= MAX_NAMED // 2:
         for row, column in np.argwhere(counts > 0):
             colour = "white" if shares[row, column] > 0.5 else "black"

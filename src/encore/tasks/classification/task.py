@@ -26,7 +26,16 @@ from encore.nn.batch_norm import folded
 from encore.nn.creation import create_model, size_of_weights
 from encore.nn.export import Deployment, Port
 from encore.nn.model import EncoreModel, Preprocessing
-from encore.tasks.base import FitConfiguration, ImageSize, Measured, Metrics, Task, check_channels, details_of
+from encore.tasks.base import (
+    FitConfiguration,
+    ImageSize,
+    Measured,
+    Metrics,
+    Task,
+    check_channels,
+    check_kind,
+    details_of,
+)
 from encore.tasks.classification.metrics import ClassificationMetrics
 from encore.tasks.classification.mixing import Mixing
 from encore.tasks.classification.module import HEAD, ClassificationModule, Loss
@@ -102,12 +111,16 @@ class ClassificationTask(Task):
         """`splits` with val and test, and train unless it is cropped at random, as the model sees them."""
         splits = replace(splits, train=some(splits.train, configuration.train_samples))
         size = configuration.image_size or size_of_weights(configuration.weights) or natural_size(splits.train)
-        view = Preprocessing(size=size, crop_ratio=configuration.crop_ratio, interpolation=configuration.interpolation)
+        # Pictures that have the size are seen whole, and so are all that come later.
+        own = {*sizes_of(splits.train), *sizes_of(splits.val)} == {size}
+        ratio = 1.0 if own else configuration.crop_ratio
+        view = Preprocessing(size=size, crop_ratio=ratio, interpolation=configuration.interpolation)
         train = splits.train if configuration.augmentation.crop == "resized" else AsSeen(splits.train, view)
         seen = "" if set(sizes_of(splits.val)) == {size} else f", seen at {size[0]} × {size[1]}"
         return kept_if_small(
             replace(
                 splits,
+                view=view,
                 source=splits.source + seen,
                 train=train,
                 val=AsSeen(splits.val, view),
@@ -115,13 +128,21 @@ class ClassificationTask(Task):
             )
         )
 
-    def open_part(self, source: str, model: EncoreModel, runtime: Runtime) -> Samples:
+    def open_part(
+        self,
+        source: str,
+        model: EncoreModel,
+        runtime: Runtime,
+        *,
+        progress: ProgressReporter | None = None,
+        cut_seed: int | None = None,
+    ) -> Samples:
         """The test part of `source` as the model sees it, its classes checked against the model's.
 
         Raises:
             DataError: it has classes that the model has not learnt.
         """
-        dataset = open_classification_part(source, roots=runtime.data)
+        dataset = open_classification_part(source, roots=runtime.data, cut_seed=cut_seed)
         known = model.classes or ()
         unknown = [name for name in dataset.classes if name not in known]
         if unknown:
@@ -136,12 +157,9 @@ class ClassificationTask(Task):
         """Classes, and the size the model is trained at."""
         model.task = self.name
         model.classes = tuple(splits.classes)
-        image: Tensor = splits.val[0]["image"]
+        view: Preprocessing = splits.view
         model.preprocessing = replace(
-            model.preprocessing,
-            size=(int(image.shape[1]), int(image.shape[2])),
-            crop_ratio=configuration.crop_ratio,
-            interpolation=configuration.interpolation,
+            model.preprocessing, size=view.size, crop_ratio=view.crop_ratio, interpolation=view.interpolation
         )
 
     def make_model(self, splits: DataSplits, configuration: ClassificationFit, seed: int) -> EncoreModel:
@@ -151,6 +169,7 @@ class ClassificationTask(Task):
         model: EncoreModel = create_model(
             configuration.model, weights=configuration.weights, fresh=(HEAD,), **arguments
         )
+        check_kind(model, self.name)
         check_channels(model)
         self.prepare(model, splits, configuration)
         return model
@@ -183,6 +202,14 @@ class ClassificationTask(Task):
             configuration.loss,
             head_only=configuration.learnt == "head",
         )
+
+    def training_part(self, splits: DataSplits, model: EncoreModel) -> Samples:
+        """The training pictures, cropped and resized as the model sees them."""
+        return AsSeen(splits.train, model.preprocessing)
+
+    def learns_all(self, configuration: ClassificationFit) -> bool:
+        """Not where the head alone learns."""
+        return configuration.learnt == "all"
 
     def training_set(self, splits: DataSplits, configuration: ClassificationFit, seed: int) -> Samples:
         """The training part, each picture cut at random where that is wanted; the rest happens to batches."""

@@ -21,7 +21,7 @@ from encore.base.progress import ProgressReporter
 from encore.base.runtime import Runtime
 from encore.data.classification import TASK as CLASSIFICATION
 from encore.data.classification import open_classification
-from encore.data.classification_augmentation import RandomCrops
+from encore.data.classification_augmentation import CropScale, RandomCrops
 from encore.data.classification_folder import is_in_class_folders
 from encore.data.contracts import DataSplits, Samples
 from encore.data.images import read_image
@@ -64,7 +64,7 @@ class MaskedPretrainingFit(FitConfiguration):
 
     model: str = "spark"
     image_size: ImageSize = None
-    crop_scale: tuple[float, float] = (0.67, 1.0)
+    crop_scale: CropScale = (0.67, 1.0)
     horizontal_flip: float = Field(default=0.5, ge=0, le=1)
     training: TrainingConfiguration = TrainingConfiguration(recompute_batch_norm=False, schedule="cosine")
 
@@ -125,17 +125,21 @@ class MaskedPretrainingTask(Task):
         check_variety(sized)
         return sized
 
-    def open_part(self, source: str, model: EncoreModel, runtime: Runtime) -> Samples:
+    def open_part(
+        self,
+        source: str,
+        model: EncoreModel,
+        runtime: Runtime,
+        *,
+        progress: ProgressReporter | None = None,
+        cut_seed: int | None = None,
+    ) -> Samples:
         """The test part as the model sees it; of labelled data also all parts, for the probes."""
-        labelled = (
-            named_set(source).task == CLASSIFICATION
-            if source in named_sets()
-            else (Path(source).is_dir() and is_in_class_folders(Path(source)))
-        )
-        if not labelled:
-            splits = open_images(source, seed=runtime.seed, roots=runtime.data)
+        seed = runtime.seed if cut_seed is None else cut_seed
+        parts = _labelled(source, seed, runtime)
+        if parts is None:
+            splits = open_images(source, seed=seed, roots=runtime.data, progress=progress)
             return AsSeen(splits.test, model.preprocessing)
-        parts = open_classification(source, seed=runtime.seed, roots=runtime.data)
         seen = [AsSeen(part, model.preprocessing) for part in (parts.train, parts.val, parts.test)]
         return LabelledPictures(replace(parts, train=seen[0], val=seen[1], test=seen[2]))
 
@@ -174,6 +178,10 @@ class MaskedPretrainingTask(Task):
     ) -> MaskedPretrainingModule:
         """The model with its optimiser."""
         return MaskedPretrainingModule(model, configuration.training)
+
+    def training_part(self, splits: DataSplits, model: EncoreModel) -> Samples:
+        """The training pictures, cropped and resized as the model sees them."""
+        return AsSeen(splits.train, model.preprocessing)
 
     def training_set(self, splits: DataSplits, configuration: MaskedPretrainingFit, seed: int) -> Samples:
         """Random parts of the training pictures, some mirrored."""
@@ -300,6 +308,20 @@ class MaskedPretrainingTask(Task):
         images = torch.stack([dataset[index]["image"] for index in indices])
         there = {name: model.to(device_of(runtime)).eval() for name, model in models.items()}
         save_picture(reconstruction_sheet(there, images), path)
+
+
+def _labelled(source: str, seed: int, runtime: Runtime) -> DataSplits | None:
+    """The parts of `source` where its pictures have classes; None where they have not."""
+    if source in named_sets() and named_set(source).task != CLASSIFICATION:
+        return None
+    if source not in named_sets() and not (Path(source).is_dir() and is_in_class_folders(Path(source))):
+        return None
+    try:
+        return open_classification(source, seed=seed, roots=runtime.data)
+    except DataError:
+        if source in named_sets():
+            raise
+        return None  # folders that are no classes: a camera's, or years
 
 
 class PicturesToFeatures(nn.Module):

@@ -80,14 +80,22 @@ class SegmentationTask(Task):
         """Open images/ + masks/, an `.npz`, or a named set."""
         return open_segmentation(source, image_size=configuration.image_size, seed=runtime.seed, roots=runtime.data)
 
-    def open_part(self, source: str, model: EncoreModel, runtime: Runtime) -> Samples:
+    def open_part(
+        self,
+        source: str,
+        model: EncoreModel,
+        runtime: Runtime,
+        *,
+        progress: ProgressReporter | None = None,
+        cut_seed: int | None = None,
+    ) -> Samples:
         """The test part of `source` at its own size, its classes checked against the model's.
 
         Raises:
             DataError: there are more classes than the model has, or, where both name theirs, other ones.
         """
         known = model.classes or ()
-        dataset = open_segmentation_part(source, roots=runtime.data, num_classes=len(known))
+        dataset = open_segmentation_part(source, roots=runtime.data, num_classes=len(known), cut_seed=cut_seed)
         theirs = tuple(dataset.classes)
         named = _are_named(theirs) and _are_named(known)
         renamed = named and [name.lower() for name in theirs] != [name.lower() for name in known]
