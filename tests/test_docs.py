@@ -45,9 +45,9 @@ def test_many_pictures_and_few_labels_run_as_written(clean_directory: Path, caps
     for language, text in blocks(ROOT / "docs" / "few-labels.md"):
         for line in text.splitlines() if language == "bash" else ():
             assert main(shlex.split(line)[1:]) == 0, f"{line}\n{capsys.readouterr().err}"
-    assert len(list(Path("pretrained/reconstructions").iterdir())) == 5
+    assert len(list(Path("pretrained/reconstructions").iterdir())) == 3
     assert Path("tuned/confusion.png").is_file()
-    assert Path("answers/predictions.jsonl").read_text().count("\n") == len(list(Path("digits/test/3").iterdir()))
+    assert Path("answers/predictions.jsonl").read_text().count("\n") == len(list(Path("handwritten/test/3").iterdir()))
 
 
 @pytest.mark.slow

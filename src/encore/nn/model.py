@@ -72,22 +72,22 @@ class Preprocessing:
         if self.mean != (0.0, 0.0, 0.0) or self.std != (1.0, 1.0, 1.0):
             mean, std = (inputs.new_tensor(values).view(1, 3, 1, 1) for values in (self.mean, self.std))
             inputs = (inputs - mean) / std
-        if self.size is not None and tuple(inputs.shape[-2:]) != tuple(self.size):
-            inputs = self.resized(inputs)
-        return inputs
+        return self.resized(inputs)
 
     def resized(self, inputs: Tensor) -> Tensor:
         """(B, C, H, W) floating point, cropped by `crop_ratio`, → (B, C, *size); also of a size that is open."""
-        assert self.size is not None
+        if self.size is None:
+            return inputs
         if self.crop_ratio is not None:
             inputs = middle(inputs, self.size, self.crop_ratio)
+        # An exported program compares no sizes; to a map's own size resizing changes nothing.
+        if not torch.compiler.is_exporting() and tuple(inputs.shape[-2:]) == tuple(self.size):
+            return inputs
         return F.interpolate(inputs, self.size, mode=self.interpolation, antialias=True, align_corners=False)
 
     def picture(self, image: Tensor) -> Tensor:
         """What the network sees of a picture, as a picture: (3, H, W) uint8 → (3, *size) uint8."""
         plain = Preprocessing(scale=255.0, size=self.size, crop_ratio=self.crop_ratio, interpolation=self.interpolation)
-        if self.size is None or tuple(image.shape[-2:]) == tuple(self.size):
-            return image
         return plain(image)[0].round_().clamp_(0, 255).to(torch.uint8)
 
 
@@ -103,11 +103,6 @@ def middle(images: Tensor, size: tuple[int, int], ratio: float) -> Tensor:
     kept = round(ratio * parts)
     rows = torch.sym_max(unit * kept // (size[1] * parts), 1)
     columns = torch.sym_max(unit * kept // (size[0] * parts), 1)
-    # A picture of that size was cropped already: it stays whole. In numbers, since open lengths compare to nothing.
-    other = torch.sym_min(
-        torch.sym_max(height - size[0], size[0] - height) + torch.sym_max(width - size[1], size[1] - width), 1
-    )
-    rows, columns = other * rows + (1 - other) * height, other * columns + (1 - other) * width
     top, left = (height - rows) // 2, (width - columns) // 2
     return images.narrow(-2, top, rows).narrow(-1, left, columns)
 

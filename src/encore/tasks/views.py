@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
+
+from torch import Tensor
 
 from encore.data.contracts import ImageDataset
 from encore.data.resizing import Size, labels_of, sizes_of
-from encore.nn.model import Preprocessing
+from encore.nn.model import EncoreModel, Preprocessing
 
 LARGEST_OWN_SIZE = 256
 """Up to this many pixels a side, pictures of one size are taken as they are."""
@@ -22,8 +25,14 @@ def natural_size(dataset: ImageDataset) -> Size:
     return own if len(found) == 1 and max(own) <= LARGEST_OWN_SIZE else USUAL_SIZE
 
 
+def as_input(model: EncoreModel, images: Tensor) -> Tensor:
+    """What `model.preprocess` makes of pictures that were cropped and resized already, by `AsSeen` or at random."""
+    inputs = replace(model.preprocessing, size=None)(images.to(model.device, non_blocking=True))
+    return inputs.to(next(model.parameters()).dtype)
+
+
 class AsSeen:
-    """A dataset whose pictures are cropped and resized as a model sees them; those of that size stay as they are."""
+    """A dataset whose pictures are cropped and resized as a model sees them."""
 
     def __init__(self, dataset: ImageDataset, preprocessing: Preprocessing) -> None:
         self.dataset, self.preprocessing = dataset, preprocessing

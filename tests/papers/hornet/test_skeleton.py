@@ -101,3 +101,23 @@ def test_filters_are_resized_only_where_there_are_filters():
     model = HorNet(**SMALL, filters=(None, None, (5, 4), (3, 2)))
     with pytest.raises(CheckpointError, match="does not fit"):
         create_model("hornet", **SMALL, weights=model.state_dict())
+
+
+def test_layer_wise_rates_have_the_authors_fourteen_groups():
+    with torch.device("meta"):
+        depths = create_model("hornet_tiny_7x7").parameter_depths()
+    assert set(depths.values()) == set(range(14))
+    due = {
+        "downsample_layers.0.0.weight": 0,
+        "stages.0.1.norm1.weight": 1,
+        "stages.1.2.norm1.weight": 2,
+        "stages.2.0.norm1.weight": 3,
+        "stages.2.1.norm1.weight": 3,
+        "stages.2.17.norm1.weight": 11,
+        "stages.3.0.norm1.weight": 12,
+        "head.weight": 13,
+    }
+    assert {name: depths[name] for name in due} == due
+    assert (
+        create_model("hornet", width=8, depths=[1], orders=[1], filters=[None]).parameter_depths()["head.weight"] == 2
+    )

@@ -24,6 +24,7 @@ from encore.nn.model import Preprocessing
 from encore.tasks.base import TrainedModel, details_of, get_task, list_tasks
 from encore.tasks.classification import TASK, ClassificationFit
 from encore.tasks.classification.pictures import confusion_picture, ranked_picture
+from encore.tasks.classification.task import PicturesToScores
 from encore.tasks.views import AsSeen, natural_size
 from tests.conftest import Answer
 
@@ -120,6 +121,7 @@ def test_augmented_and_mixed_training_works(splits: DataSplits, tmp_path: Path):
 def test_a_linear_probe_leaves_the_encoder_as_it_was(splits: DataSplits, first, tmp_path: Path):
     _, folder = first
     probe = trained(splits, tmp_path, weights=str(folder), learnt="head", **{"training.epochs": 1})
+    assert probe.outcome.steps > 0
     before, after = load(folder).state_dict(), probe.model.state_dict()
     changed = {name.partition(".")[0] for name in before if not before[name].equal(after[name])}
     assert changed == {"head"}
@@ -158,9 +160,64 @@ def test_the_middle_of_a_picture_is_seen_at_the_crop_ratio():
     assert view(image)[0].mul(255).sub(slow).abs().max() < 1e-3
 
 
-def test_a_picture_of_the_models_size_is_not_cropped():
-    image = torch.randint(0, 256, (3, 35, 35), dtype=torch.uint8)
-    assert Preprocessing(size=(35, 35), crop_ratio=0.7).picture(image) is image
+def test_sets_of_one_small_size_are_seen_whole_and_others_cropped(splits: DataSplits):
+    assert splits.view.size == (8, 8)
+    assert splits.view.crop_ratio == 1.0
+    assert Preprocessing(size=(35, 35), crop_ratio=1.0).picture(image := torch.zeros(3, 35, 35).byte()).equal(image)
+    larger = TASK.sized(some_digits(), configure(ClassificationFit, {**TINY, "image_size": 16}))
+    assert larger.view.crop_ratio == 0.875
+
+
+@pytest.mark.parametrize("side", [8, 16, 20])
+def test_what_leaves_encore_sees_what_the_model_sees(side: int):
+    model = create_model("hornet", num_classes=3, **TINY["model_arguments"]).eval()
+    model.preprocessing = replace(model.preprocessing, size=(16, 16), crop_ratio=0.75, interpolation="bicubic")
+    images = torch.randint(0, 256, (2, 3, side, side + 3), dtype=torch.uint8)
+    with torch.no_grad():
+        assert torch.allclose(PicturesToScores(model)(images), model(model.preprocess(images)), atol=1e-6)
+
+
+def test_pictures_of_mixed_sizes_train_a_network_with_batch_norm(tmp_path: Path):
+    for place, name in enumerate(("cat", "dog")):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for index in range(10):
+            pixels = np.random.default_rng(index + 50 * place).integers(0, 256, (20 + index, 24, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "data" / name / f"{index}.png")
+    small = {"layer_type": "basic", "depths": [1], "hidden_sizes": [8], "embedding_size": 8}
+    changes = {"model": "resnet", "model_arguments": small, "image_size": 16}
+    configuration = configure(ClassificationFit, {**changes, "training.epochs": 1, "training.batch_size": 4})
+    splits = TASK.open_data(str(tmp_path / "data"), configuration, RUNTIME, SilentProgress())
+    outcome = TASK.train(
+        splits, configuration, runtime=RUNTIME, folder=tmp_path / "run", progress=SilentProgress(), stage="training"
+    )
+    assert outcome.test["accuracy"] is not None
+
+
+def test_a_model_of_another_task_is_refused_before_it_is_trained(splits: DataSplits):
+    configuration = configure(ClassificationFit, {"model": "segnet_basic", "model_arguments.width": 4})
+    with pytest.raises(ConfigurationError, match="a model for segmentation"):
+        TASK.make_model(splits, configuration, 0)
+
+
+def test_data_that_were_cut_are_measured_on_the_part_held_out(encore, tmp_path: Path):
+    for name in ("cat", "dog"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for index in range(10):
+            pixels = np.random.default_rng(index).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "data" / name / f"{index}.png")
+    words = ["--set", "model=hornet", "--set", f"model_arguments={json.dumps(TINY['model_arguments'])}", "--seed", 3]
+    answer = encore(
+        "fit", "classification", tmp_path / "data", *words, "--epochs", 1, "--out", tmp_path / "run", "--json"
+    )
+    due = json.loads(answer.out)["metrics"]
+    again = json.loads(encore("evaluate", tmp_path / "run", tmp_path / "data", "--json").out)
+    assert again["metrics"] == due
+    assert np.sum(again["confusion"]) == 2
+    (tmp_path / "data").rename(tmp_path / "elsewhere")
+    assert (
+        np.sum(json.loads(encore("evaluate", tmp_path / "run", tmp_path / "elsewhere", "--json").out)["confusion"])
+        == 20
+    )
 
 
 def test_classes_are_renumbered_by_name_when_they_are_measured(first, tmp_path: Path):

@@ -119,7 +119,8 @@ class TransformersBackbone(EncoreModel):
             nn.init.zeros_(self.head.bias)
         if opened is not None:
             self.preprocessing = opened.preprocessing()
-            self._fill(opened)
+            if not next(self.encoder.parameters()).is_meta:  # which has shapes alone
+                self._fill(opened)
         self._hub_mixin_config = {
             "config": fields,
             "num_classes": self.num_classes,

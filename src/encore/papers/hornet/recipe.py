@@ -95,7 +95,8 @@ class HorNetFit(ClassificationFit):
 
     Attributes:
         size: `tiny`, `small`, `base` or `large`.
-        form: `7x7` convolutions, or global filters: `gf`, and `gf_img384` for pictures of 384×384.
+        form: `7x7` convolutions, or global filters: `gf`, and `gf_img384`, which takes pictures at 384×384 where
+            `image_size` does not say otherwise.
         model: another registered model instead.
     """
 
@@ -110,7 +111,8 @@ class HorNetFit(ClassificationFit):
             size, form = values.get("size", "tiny"), values.get("form", "7x7")
             if form == "gf_img384" and size in ("tiny", "small"):
                 raise ValueError(f"there is no hornet_{size}_{form}; form gf_img384 is of the base and large sizes")
-            return {**values, "model": f"hornet_{size}_{form}"}
+            size_of_pictures = {"image_size": [384, 384]} if form == "gf_img384" else {}
+            return {**size_of_pictures, **values, "model": f"hornet_{size}_{form}"}
         return values
 
 

@@ -177,6 +177,7 @@ class SparKRecipe(Recipe):
         if not compared:
             return
         data = self._open_data(performance)
+        performance.use_data(replace(data.unlabelled, name=f"{data.unlabelled.name} without labels"))
         performance.use_data(data.labelled)
         pretraining = self._pretraining(performance, data)
         losses = pretraining.perform(performance)
@@ -284,8 +285,10 @@ class SparKRecipe(Recipe):
         if claim is None:
             return
         splits = self._open_streets(performance)
-        performance.use_data(splits)
         pretraining = self._dense_pretraining(performance, splits)
+        few = self._dense_finetuning(performance, splits, {SCRATCH: None}).splits
+        performance.use_data(replace(pretraining.splits, name=f"{splits.name} without masks"))
+        performance.use_data(few)
         pretraining.perform(performance)
         records: dict[str, list[ArmRecord]] = {SPARK: [], SCRATCH: []}
         for seed in performance.seeds:

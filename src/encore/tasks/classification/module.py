@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from encore.nn.model import EncoreModel
 from encore.tasks.classification.metrics import ClassificationMetrics
 from encore.tasks.classification.mixing import Mixing
+from encore.tasks.views import as_input
 from encore.training.configuration import TrainingConfiguration
 from encore.training.optimisation import make_optimizer, make_schedule
 
@@ -68,14 +69,14 @@ class ClassificationModule(lightning.LightningModule):
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             images = self.augmentation(batch["image"].float() / 255)
             images, targets = self.mixing(images, batch["label"])
-        logits = self.model(self.model.preprocess(images)).float()
+        logits = self.model(as_input(self.model, images)).float()
         if self.loss == "binary_cross_entropy":
             return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / len(logits)
         return F.cross_entropy(logits, targets)
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Add one batch to the validation metrics."""
-        logits = self.model(self.model.preprocess(batch["image"])).float()
+        logits = self.model(as_input(self.model, batch["image"])).float()
         self.metrics.update(logits, batch["label"])
         loss = F.cross_entropy(logits, batch["label"])
         self.log("val_loss", loss, batch_size=len(logits), sync_dist=True)

@@ -42,7 +42,7 @@ from encore.tasks.classification.module import HEAD, ClassificationModule, Loss
 from encore.tasks.classification.pictures import confusion_picture, sample_sheet
 from encore.tasks.classification.prediction import predict_files
 from encore.tasks.sheets import save_picture
-from encore.tasks.views import AsSeen, ByEpoch, natural_size
+from encore.tasks.views import AsSeen, ByEpoch, as_input, natural_size
 from encore.training.loading import plain_loader
 from encore.training.trainer import device_of
 
@@ -235,6 +235,10 @@ class ClassificationTask(Task):
         size = min(len(splits.val), configuration.training.batch_size)
         return next(iter(self.loader(splits.val, size))), size / configuration.training.batch_size
 
+    def forward(self, model: EncoreModel, batch: Any) -> Any:
+        """The logits of pictures that have been cropped and resized."""
+        return model(as_input(model, batch["image"]))
+
     @torch.no_grad()
     def measure(
         self,
@@ -251,7 +255,7 @@ class ClassificationTask(Task):
         total = len(dataset)
         one_size = model.preprocessing.size is not None
         for batch in self.loader(dataset, 64 if one_size else 1):
-            logits = model(model.preprocess(batch["image"]))
+            logits = model(as_input(model, batch["image"]))
             metrics.update(logits, batch["label"].to(model.device))
             progress.update(stage, int(metrics.confusion.sum()), total)
         details = {"classes": list(model.classes), "confusion": metrics.confusion.cpu().tolist()}
@@ -312,7 +316,7 @@ class ClassificationTask(Task):
 @torch.no_grad()
 def _answer(model: EncoreModel, image: Tensor) -> str:
     assert model.classes is not None
-    return model.classes[int(model(model.preprocess(image.unsqueeze(0))).argmax())]
+    return model.classes[int(model(as_input(model, image.unsqueeze(0))).argmax())]
 
 
 class Renumbered:
@@ -339,16 +343,12 @@ class PicturesToScores(nn.Module):
 
     def __init__(self, model: EncoreModel) -> None:
         super().__init__()
-        self.view = model.preprocessing
-        self.preprocessing = replace(model.preprocessing, size=None)
+        self.preprocessing = model.preprocessing
         self.model = folded(model).cpu()
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) uint8 RGB → (B, K) float32."""
-        inputs = self.preprocessing(image)
-        if self.view.size is not None:  # unconditional, so that no size is compared while tracing
-            inputs = self.view.resized(inputs)
-        logits: Tensor = self.model(inputs).float()
+        logits: Tensor = self.model(self.preprocessing(image)).float()
         return logits
 
 
