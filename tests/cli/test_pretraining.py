@@ -114,6 +114,26 @@ def test_frozen_features_are_measured_on_labelled_pictures(encore: Encore, pretr
     assert set(json.loads(answer.out)["metrics"]) == {"masked_loss", "knn_accuracy", "linear_probe_accuracy"}
 
 
+def test_folders_that_are_no_classes_are_measured_without_labels(encore: Encore, pretrained: Path, tmp_path: Path):
+    save_pictures(tmp_path / "DCIM", 12)
+    answer = encore("evaluate", pretrained, tmp_path, "--json", "--device", "cpu")
+    assert answer.code == 0, answer.err
+    assert set(json.loads(answer.out)["metrics"]) == {"masked_loss"}
+
+
+def test_an_encoder_with_a_decoder_beside_it_hands_over_what_was_trained(encore: Encore, tmp_path: Path):
+    photos = save_pictures(tmp_path / "photos", 20)
+    words = ["--set", "backbone=segnet_basic", "--set", 'backbone_arguments={"width": 8, "kernel_size": 3}']
+    words += ["--set", "decoder_width=16", "--epochs", 1, "--device", "cpu", "--out", tmp_path / "run"]
+    answer = encore("fit", "spark", photos, *words, "--progress", "none")
+    assert answer.code == 0, answer.err
+    due = library.load(tmp_path / "run").encoder.state_dict()
+    for classes in (5, 11):
+        model = library.create_model("segnet_basic", weights=tmp_path / "run", num_classes=classes)
+        own = model.state_dict()
+        assert all(own[name].equal(tensor) for name, tensor in due.items())
+
+
 def test_pictures_are_painted(encore: Encore, pretrained: Path, tmp_path: Path):
     photos = save_pictures(tmp_path / "photos", 2, side=50)
     answer = encore("predict", pretrained, photos, "--out", tmp_path / "out", "--json", "--device", "cpu")
@@ -143,6 +163,7 @@ def test_the_plain_encoder_leaves_encore(encore: Encore, pretrained: Path, tmp_p
         ({"backbone_arguments": json.dumps({**BACKBONE, "in_channels": 1})}, "pictures have 3"),
         ({"backbone_arguments": json.dumps({**BACKBONE, "breadth": 1})}, "breadth"),
         ({"decoder_width": "7"}, "width"),
+        ({"crop_scale": "[1,0.5]"}, "crop_scale"),
     ],
 )
 def test_settings_that_cannot_work_are_answered_with_one_line(

@@ -143,6 +143,7 @@ def test_grey_arrays_become_rgb(tmp_path: Path):
         ({"labels": np.arange(12)}, "label 11"),
         ({"labels": np.arange(12) - 1}, "label -1"),
         ({"labels": None}, "no array 'labels'"),
+        ({"labels": np.arange(12) * 1000, "classes": None}, "up to 11000"),
         ({"labels": np.zeros(12, int), "classes": None}, "one class"),
         ({"images": np.zeros((0, 5, 7, 3), np.uint8), "labels": np.zeros(0, int)}, "no samples"),
     ],

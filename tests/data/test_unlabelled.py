@@ -62,6 +62,12 @@ def test_a_folder_without_a_readable_picture_is_refused(tmp_path: Path):
     assert "none of the 1 pictures" in refusal(lambda: open_images(str(tmp_path)), DataError)
 
 
+def test_pictures_beside_the_parts_are_not_passed_over(tmp_path: Path):
+    make_pictures(tmp_path / "train")
+    make_pictures(tmp_path / "unlabelled")
+    assert "side by side" in refusal(lambda: open_images(str(tmp_path)), DataError)
+
+
 def test_hidden_folders_are_passed_by(tmp_path: Path):
     make_pictures(tmp_path)
     save(tmp_path / ".cache" / "photo.png", random_image())

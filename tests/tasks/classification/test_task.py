@@ -193,6 +193,20 @@ def test_pictures_of_mixed_sizes_train_a_network_with_batch_norm(tmp_path: Path)
     assert outcome.test["accuracy"] is not None
 
 
+def test_a_frozen_encoder_keeps_its_batch_statistics(splits: DataSplits, tmp_path: Path):
+    small = {"layer_type": "basic", "depths": [1], "hidden_sizes": [8], "embedding_size": 8}
+    changes = {"model": "resnet", "model_arguments": small, "training.epochs": 1, "training.batch_size": 16}
+    whole = trained(splits, tmp_path / "whole", **changes)
+    probe = trained(splits, tmp_path / "probe", **changes, weights=str(tmp_path / "whole"), learnt="head")
+    before, after = whole.model.state_dict(), probe.model.state_dict()
+    assert all(before[name].equal(after[name]) for name in before if name.partition(".")[0] != "head")
+
+
+def test_a_dollar_in_a_class_is_no_formula(tmp_path: Path):
+    confusion_picture(torch.eye(2, dtype=torch.int64), ("under_$100_to_$200", "more"), tmp_path / "confusion.png")
+    assert (tmp_path / "confusion.png").is_file()
+
+
 def test_a_model_of_another_task_is_refused_before_it_is_trained(splits: DataSplits):
     configuration = configure(ClassificationFit, {"model": "segnet_basic", "model_arguments.width": 4})
     with pytest.raises(ConfigurationError, match="a model for segmentation"):

@@ -63,6 +63,10 @@ class ClassificationModule(lightning.LightningModule):
             self.model.get_submodule(HEAD).train()
         return self
 
+    def on_train_epoch_start(self) -> None:
+        """Lightning leaves every layer in the mode in which it finds it; a model begins in training mode."""
+        self.train()
+
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """The loss of one batch: images (B, 3, H, W) uint8 RGB, labels (B,)."""
         # Places of pixels do not fit into half precision.

@@ -16,6 +16,7 @@ from encore.tasks.sheets import photograph, picture_sheet
 
 def as_pictures(inputs: Tensor, preprocessing: Preprocessing) -> Tensor:
     """Undo a preprocessing: (B, 3, H, W) as a network takes it → uint8 RGB."""
+    inputs = inputs.float()
     mean, std = (inputs.new_tensor(values).view(1, 3, 1, 1) for values in (preprocessing.mean, preprocessing.std))
     pixels = inputs * std + mean
     if preprocessing.channel_order == "BGR":
