@@ -114,12 +114,14 @@ class Owner:
         models: all names that it registers.
         tasks: the kinds of work, the first being the one that its models are made for.
         modules: full names of the Python modules that register the models.
+        weights: full name of the module that maps published checkpoints onto the models, which may not be there.
         paper: the paper's card; None for models of the library.
     """
 
     models: tuple[str, ...]
     tasks: tuple[str, ...]
     modules: tuple[str, ...]
+    weights: str
     paper: Card | None = None
 
     @property
@@ -132,14 +134,23 @@ class Owner:
 def owners() -> tuple[Owner, ...]:
     """Whoever has models: every paper, in alphabetical order, then the library's folders."""
     papers = [
-        Owner(one.models, one.tasks, tuple(f"encore.papers.{one.slug}.{part}" for part in _MODEL_PARTS), one)
+        Owner(
+            models=one.models,
+            tasks=one.tasks,
+            modules=tuple(f"encore.papers.{one.slug}.{part}" for part in _MODEL_PARTS),
+            weights=f"encore.papers.{one.slug}.weights",
+            paper=one,
+        )
         for one in cards().values()
     ]
     library = []
     for path in sorted(Path(str(resources.files("encore.nn"))).glob("*/models.toml")):
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-        modules = tuple(f"encore.nn.{path.parent.name}.{module}" for module in content["modules"])
-        library.append(Owner(tuple(content["models"]), tuple(content["tasks"]), modules))
+        home = f"encore.nn.{path.parent.name}"
+        modules = tuple(f"{home}.{module}" for module in content["modules"])
+        library.append(
+            Owner(tuple(content["models"]), tuple(content["tasks"]), modules, f"{home}.{content['weights']}")
+        )
     return (*papers, *library)
 
 
@@ -153,6 +164,16 @@ def owner_of_model(name: str) -> Owner:
         if name in one.models:
             return one
     raise UnknownNameError("model", name, list_models())
+
+
+def weights_mapping(name: str) -> ModuleType | None:
+    """The module that maps published checkpoints onto the model `name`, where its owner has one.
+
+    Raises:
+        UnknownNameError: nothing registers that name.
+    """
+    module = owner_of_model(name).weights
+    return importlib.import_module(module) if importlib.util.find_spec(module) is not None else None
 
 
 def list_models(*, task: str | None = None, paper: str | None = None) -> list[str]:

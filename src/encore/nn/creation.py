@@ -174,12 +174,10 @@ def load_weights(model: nn.Module, weights: str | Path | Mapping[str, Tensor], *
     state, where = _state_of(weights)
     name = getattr(model, "registered_name", None)
     if name is not None and not set(state) <= set(model.state_dict()):
-        paper = registry.paper_of_model(name)
-        if paper is not None and registry.has_part(paper.slug, "weights"):
-            mapping = registry.room(paper.slug, "weights")
-            if mapping.recognises(state):
-                _load_official(model, mapping, state, where, fresh)
-                return
+        mapping = registry.weights_mapping(name)
+        if mapping is not None and mapping.recognises(state):
+            _load_official(model, mapping, state, where, fresh)
+            return
     load_state(model, _fitting(model, state), where, fresh=fresh)
 
 

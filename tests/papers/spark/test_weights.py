@@ -89,6 +89,20 @@ def test_encoders_alone_open_as_the_plain_backbone(name, tmp_path):
             assert one.equal(due)
 
 
+@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("classifies", [True, False])
+def test_published_networks_open_by_the_backbones_name_with_other_classes(name, classifies, tmp_path):
+    backbone, arguments = ENCODERS[name]
+    trained = randomised(create_model(backbone, num_classes=7 if classifies else 0, **arguments))
+    torch.save(official(trained, backbone), tmp_path / "published.pth")
+    model = create_model(
+        backbone, weights=tmp_path / "published.pth", fresh=("norm", "head"), num_classes=3, **arguments
+    )
+    due, own = trained.state_dict(), model.state_dict()
+    assert all(own[one].equal(due[one]) for one in due if one.startswith("encoder."))
+    assert model.head.weight.shape[0] == 3
+
+
 @pytest.mark.parametrize("name", ["bottlenecks", "convnext"])
 def test_fine_tuned_encoders_keep_their_classes(name):
     backbone, arguments = ENCODERS[name]
