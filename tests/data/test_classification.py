@@ -181,7 +181,14 @@ def test_mnist_is_read_from_arrays(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\0\0\x08\x01\0\0\0\x05abc", b"\0\0\x0d\x01\0\0\0\x01abcd", gzip.compress(b"xx")[:-3]]
+    "content",
+    [
+        b"",
+        b"\0\0\x08\x01\0\0\0\x05abc",
+        b"\0\0\x0d\x01\0\0\0\x01abcd",
+        gzip.compress(b"xx", mtime=0)[:-3],
+    ],
+    ids=["empty", "too short", "of other values", "cut off"],
 )
 def test_a_damaged_idx_file_is_named(tmp_path: Path, content: bytes):
     path = tmp_path / ("labels.gz" if content[:1] == b"\x1f" else "labels")
