@@ -43,6 +43,7 @@ BLOCKS = {
         "encore.nn.backbones.named",
         "encore.nn.layer_depths",
         "encore.nn.stochastic_depth",
+        "encore.nn.channel_norm",
     ),
     "Segmentation": (
         "encore.tasks.segmentation.task",

@@ -9,14 +9,14 @@ Classes are called as their folders and come in the natural order of these names
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 from encore.base.errors import DataError
 from encore.data.class_names import CLASSES_FILE, class_lines
 from encore.data.contracts import ClassificationDataset, ClassificationSample
-from encore.data.images import Source, find_images, natural_order, read_image, size_of, unreadable
+from encore.data.images import find_images, natural_order, read_image, size_of, unreadable
 from encore.data.resizing import Size
 from encore.data.splits import PARTS
 
@@ -30,7 +30,6 @@ class LabelledImages:
         files: the pictures.
         labels: the class index of each.
         classes: names of the classes.
-        read: turns a path into what is decoded; for files inside an archive.
     """
 
     def __init__(
@@ -38,9 +37,8 @@ class LabelledImages:
         files: Sequence[Path],
         labels: Sequence[int],
         classes: tuple[str, ...],
-        read: Callable[[Path], Source] = Path,
     ) -> None:
-        self.files, self.labels, self.classes, self.read = list(files), tuple(labels), classes, read
+        self.files, self.labels, self.classes = list(files), tuple(labels), classes
 
     def __len__(self) -> int:
         return len(self.files)
@@ -52,12 +50,12 @@ class LabelledImages:
             DataError: the file is damaged or gone.
         """
         file = self.files[index]
-        return {"image": read_image(self.read(file), str(file)), "name": file.stem, "label": self.labels[index]}
+        return {"image": read_image(file), "name": file.stem, "label": self.labels[index]}
 
     @cached_property
     def sizes(self) -> list[Size]:
         """(height, width) of every picture, from the headers of the files."""
-        return [size_of(self.read(file), str(file)) for file in self.files]
+        return [size_of(file) for file in self.files]
 
 
 def open_class_folders(folder: Path | str) -> dict[str, ClassificationDataset]:

@@ -97,9 +97,8 @@ def open_images(
     path = existing(source, LAYOUT)
     if path.is_dir():
         parts = {part: path / part for part in PARTS if (path / part).is_dir()} or {"all": path}
-        beside = sorted(one.name for one in path.iterdir() if one.name not in PARTS and not one.name.startswith("."))
-        beside = [name for name in beside if (path / name).is_dir() or Path(name).suffix.lower() in IMAGE_SUFFIXES]
-        if "all" not in parts and beside:
+        beside = _beside_parts(path) if "all" not in parts else []
+        if beside:
             raise DataError(
                 f"{path} has {', '.join([*parts, *beside[:3]])} side by side",
                 "name the folder that is meant, or move the pictures below train/, val/ and test/",
@@ -155,6 +154,15 @@ def readable_images(folder: Path, progress: ProgressReporter, skipped: list[str]
             f"none of the {len(files)} pictures in {folder} can be read ({skipped[before]})", "give some that can be"
         )
     return Images(good, sizes)
+
+
+def _beside_parts(folder: Path) -> list[str]:
+    """Names of folders and pictures in `folder` that belong to no part."""
+    try:
+        names = sorted(one.name for one in folder.iterdir() if one.name not in PARTS and not one.name.startswith("."))
+    except OSError as error:
+        raise unreadable(folder, error) from None
+    return [name for name in names if (folder / name).is_dir() or Path(name).suffix.lower() in IMAGE_SUFFIXES]
 
 
 def _images_below(folder: Path) -> list[Path]:

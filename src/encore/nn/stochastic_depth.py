@@ -1,9 +1,17 @@
-"""Stochastic depth (Huang and others; arXiv 1603.09382) as a module."""
+"""Stochastic depth (Huang and others; arXiv 1603.09382) as a function and a module."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+
+
+def drop_path(x: Tensor, probability: float, training: bool) -> Tensor:
+    """Leave a whole sample's branch out with `probability` and scale the others up; (B, …), any further lengths."""
+    if not training or probability == 0:
+        return x
+    kept = torch.rand(x.shape[0], *[1] * (x.ndim - 1), device=x.device) >= probability
+    return x * (kept / (1 - probability)).to(x.dtype)
 
 
 class DropPath(nn.Module):
@@ -26,10 +34,7 @@ class DropPath(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, …) → the same shape."""
-        if not self.training or self.probability == 0:
-            return x
-        kept = torch.rand(x.shape[0], *[1] * (x.ndim - 1), device=x.device) >= self.probability
-        return x * (kept / (1 - self.probability)).to(x.dtype)
+        return drop_path(x, self.probability, self.training)
 
     def extra_repr(self) -> str:
         """Its probability."""

@@ -19,9 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from encore.base.registry import register_model
+from encore.nn.channel_norm import EPS, ChannelNorm, map_of
 from encore.nn.layer_depths import stage_depths
 from encore.nn.model import IMAGENET, EncoreModel, FeatureInfo
-from encore.papers.hornet.gnconv import EPS, ChannelNorm, GlobalLocalFilter, GnConv, map_of, resized_filter
+from encore.nn.stochastic_depth import drop_path
+from encore.papers.hornet.gnconv import GlobalLocalFilter, GnConv, resized_filter
 
 Initialisation = Literal["truncated_normal", "xavier"]
 
@@ -59,14 +61,6 @@ class Block(nn.Module):
         """rows + γ · branch, each (B, H, W, C), with drop path."""
         branch = drop_path(branch, self.drop_path, self.training)
         return rows + branch if gamma is None else torch.addcmul(rows, branch, gamma)
-
-
-def drop_path(x: Tensor, probability: float, training: bool) -> Tensor:
-    """Leave a whole sample's branch out with `probability` and scale the others up (stochastic depth)."""
-    if not training or probability == 0:
-        return x
-    kept = torch.rand(x.shape[0], 1, 1, 1, device=x.device) >= probability
-    return x * (kept / (1 - probability)).to(x.dtype)
 
 
 class Reduction(nn.Conv2d):

@@ -8,18 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-EPS = 1e-6
-
-
-class ChannelNorm(nn.LayerNorm):
-    """Layer normalisation over the channels of (B, C, H, W), eps 1e-6."""
-
-    def __init__(self, num_channels: int) -> None:
-        super().__init__(num_channels, eps=EPS)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) → (B, C, H, W)."""
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+from encore.nn.channel_norm import ChannelNorm
 
 
 class Densify(nn.Module):
