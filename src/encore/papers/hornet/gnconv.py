@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from encore.nn.channel_norm import ChannelNorm, map_of
+from encore.nn.pointwise import linear_of_rows
 
 
 class GlobalLocalFilter(nn.Module):
@@ -148,7 +149,7 @@ class Pointwise(nn.Conv2d):
         """(B, C, H, W) → (B, C', H, W), channels innermost."""
         weight = self._scaled(self.weight.flatten(1))
         bias = None if self.bias is None else self._scaled(self.bias)
-        return map_of(F.linear(x.permute(0, 2, 3, 1), weight, bias))
+        return map_of(linear_of_rows(x.permute(0, 2, 3, 1), weight, bias))
 
     def _scaled(self, values: Tensor) -> Tensor:
         if self.scale == 1:

@@ -22,6 +22,7 @@ from encore.base.registry import register_model
 from encore.nn.channel_norm import EPS, ChannelNorm, map_of
 from encore.nn.layer_depths import stage_depths
 from encore.nn.model import IMAGENET, EncoreModel, FeatureInfo
+from encore.nn.pointwise import RowLinear
 from encore.nn.stochastic_depth import drop_path
 from encore.papers.hornet.gnconv import GlobalLocalFilter, GnConv, resized_filter
 
@@ -43,8 +44,8 @@ class Block(nn.Module):
         self.norm1 = ChannelNorm(dim)
         self.mixer = mixer
         self.norm2 = nn.LayerNorm(dim, eps=EPS)
-        self.pwconv1 = nn.Linear(dim, 4 * dim)
-        self.pwconv2 = nn.Linear(4 * dim, dim)
+        self.pwconv1 = RowLinear(dim, 4 * dim)
+        self.pwconv2 = RowLinear(4 * dim, dim)
         self.gamma1, self.gamma2 = (
             nn.Parameter(torch.full((dim,), layer_scale)) if layer_scale is not None else None for _ in range(2)
         )

@@ -6,6 +6,7 @@ PyTorch's own backward of an indexing sums with atomics or one row at a time. He
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from encore.nn.pointwise import linear_of_rows
 from encore.papers.spark.cells import RowPlan
 
 
@@ -78,27 +80,53 @@ class _Sum(Function):
 
 
 class _Convolution(Function):
+    """On a CPU its products are 1×1 convolutions, for the reason that `linear_of_rows` gives."""
+
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, plan: RowPlan) -> Tensor:
         ctx.plan = plan
         ctx.save_for_backward(rows, weight)
-        return _gathered(rows, plan, 0.0).view(-1, weight.shape[1]) @ weight.t()
+        seen = _gathered(rows, plan, 0.0).view(1, -1, 1, weight.shape[1])
+        return linear_of_rows(seen, weight, None).flatten(0, 2)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         rows, weight = ctx.saved_tensors
-        (gradient,) = gradients
-        for_rows = for_weight = None
-        if ctx.needs_input_grad[1]:
-            for_weight = gradient.t() @ _gathered(rows, ctx.plan, 0.0).view(-1, weight.shape[1])
-        if ctx.needs_input_grad[0]:
-            places, channels = len(ctx.plan.index), rows.shape[1]
-            moved = gradient.new_empty(places + 1, channels)
-            torch.mm(gradient, weight, out=moved[:places].view(len(gradient), -1))
-            moved[places] = 0
-            for_rows = _sum_of_places(moved, ctx.plan)
+        seen = _gathered(rows, ctx.plan, 0.0).view(-1, weight.shape[1])
+        moved, for_weight = _gradients(seen, weight, gradients[0], ctx.needs_input_grad[:2])
+        for_rows = None
+        if moved is not None:
+            moved = moved.view(-1, rows.shape[1])
+            for_rows = _sum_of_places(torch.cat([moved, moved.new_zeros(1, rows.shape[1])]), ctx.plan)
         return for_rows, for_weight, None
+
+
+def _gradients(
+    seen: Tensor, weight: Tensor, gradient: Tensor, needed: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    """Of `seen @ weight.t()`, (N, I) and (O, I), where that of the product is (N, O)."""
+    if seen.device.type != "cpu":
+        return gradient @ weight if needed[0] else None, gradient.t() @ seen if needed[1] else None
+    for_map, for_kernel, _ = torch.ops.aten.convolution_backward(
+        _column(gradient),
+        _column(seen),
+        weight[:, :, None, None],
+        bias_sizes=None,
+        stride=[1, 1],
+        padding=[0, 0],
+        dilation=[1, 1],
+        transposed=False,
+        output_padding=[0, 0],
+        groups=1,
+        output_mask=[*needed, False],
+    )
+    return rows_of(for_map) if needed[0] else None, for_kernel.flatten(1) if needed[1] else None
+
+
+def _column(rows: Tensor) -> Tensor:
+    """(N, C) → a map of one column, (1, C, N, 1), channels last."""
+    return map_of(rows.contiguous(), 1, len(rows), 1)
 
 
 def _gathered(rows: Tensor, plan: RowPlan, fill: float) -> Tensor:

@@ -28,7 +28,6 @@ _MIXING = {
     F.max_pool2d,
     F.avg_pool2d,
     F.pad,
-    torch.conv2d,
     torch.roll,
     Tensor.roll,
     torch.cumsum,
@@ -118,7 +117,7 @@ class _Watch(TorchFunctionMode):
                 "choose a convolutional backbone: a ResNet, ConvNeXt, HorNet …",
             )
         known = isinstance(module, (*CONVOLUTIONS, *POOLINGS, *GLOBAL_POOLINGS))
-        if not known and (func in _MIXING or (resolve_name(func) or "").startswith("torch.fft.")):
+        if not known and _mixes(func, args, kwargs):
             self.mixing[name] = None
         out = func(*args, **kwargs)
         if not known and func in _MEANS and isinstance(out, Tensor) and self._is_map(args[0]) and not self._is_map(out):
@@ -133,6 +132,14 @@ class _Watch(TorchFunctionMode):
         return any(
             pair % self.num_cells == 0 and one[0] * 3 == one[1] * 2 for pair, one in zip(pairs, shapes, strict=True)
         )
+
+
+def _mixes(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+    """Whether a call carries values from one position to another; a convolution by 1×1 kernels does not."""
+    if func is F.conv2d and len(args) <= 3 and not kwargs.keys() - {"input", "weight", "bias"}:
+        weight: Tensor = kwargs["weight"] if "weight" in kwargs else args[1]
+        return tuple(weight.shape[2:]) != (1, 1)
+    return func in _MIXING or (resolve_name(func) or "").startswith("torch.fft.")
 
 
 def _is_attention(x: Tensor, dim: int | None) -> bool:
