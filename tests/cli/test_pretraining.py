@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,6 +70,53 @@ def test_pre_training_leaves_the_encoder_pictures_and_the_count_of_what_was_skip
     encoder = library.load(pretrained / "encoder")
     assert encoder.registered_name == "hornet"
     assert encoder.preprocessing.size == (32, 32)
+
+
+def started(photos: Path, out: Path, *words: str) -> subprocess.Popen[str]:
+    """`encore fit spark` in a process of its own, its progress readable."""
+    command = [sys.executable, "-m", "encore", "fit", "spark", str(photos), *TINY, "--out", str(out), *words]
+    return subprocess.Popen(
+        [*command, "--progress", "json"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finished(photos: Path, out: Path, *words: str) -> int:
+    """`started`, to its end: the exit code."""
+    process = started(photos, out, *words)
+    process.communicate()
+    return process.returncode
+
+
+def test_two_processes_pre_train_one_encoder(tmp_path: Path):
+    photos = save_pictures(tmp_path / "photos", 40)
+    process = started(photos, tmp_path / "run", "--epochs", "2", "--devices", "2")
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert [row["epoch"] for row in json.loads((tmp_path / "run" / "curves.json").read_text())] == [1, 2]
+    assert {path.name for path in (tmp_path / "run" / "reconstructions").iterdir()} == {
+        "epoch_0001.png",
+        "epoch_0002.png",
+    }
+    assert library.load(tmp_path / "run" / "encoder").registered_name == "hornet"
+
+
+def test_a_killed_pre_training_reaches_the_same_weights(tmp_path: Path):
+    photos = save_pictures(tmp_path / "photos", 60)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    words = ("--epochs", "8", "--resume")
+    assert finished(photos, whole, *words) == 0
+    process = started(photos, killed, *words)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if json.loads(line).get("step", 0) >= 8:
+            break
+    process.kill()
+    process.communicate()
+    assert not (killed / "model.safetensors").exists()
+    assert finished(photos, killed, *words) == 0
+    one, other = library.load(whole).state_dict(), library.load(killed).state_dict()
+    assert all(tensor.equal(other[name]) for name, tensor in one.items())
+    assert (whole / "curves.json").read_bytes() == (killed / "curves.json").read_bytes()
 
 
 def test_the_encoder_of_a_run_fills_the_plain_network(pretrained: Path):

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from encore.base.errors import DataError
 from encore.data.classification import open_classification, open_classification_part
+from encore.data.classification_augmentation import ClassificationAugmentation
 from encore.data.classification_folder import is_in_class_folders
 from encore.data.idx import read_idx
 from encore.data.named import named_sets
@@ -285,3 +287,21 @@ def test_an_absent_set_says_how_to_get_it():
     for name in ("mnist", "cifar10"):
         assert named_sets()[name].url
         assert f"encore data get {name}" in refusal(lambda name=name: open_classification(name), DataError)
+
+
+def test_erasing_blanks_a_rectangle_with_black_or_with_noise():
+    torch.manual_seed(0)
+    images = torch.full((8, 3, 16, 20), 2.0)
+    for fill in ("black", "noise"):
+        augmentation = ClassificationAugmentation(
+            crop="none", horizontal_flip=0, random_erasing=1, random_erasing_fill=fill
+        )
+        changed = augmentation.of_batches((16, 20))(images)
+        assert changed.shape == images.shape
+        for before, after in zip(images, changed, strict=True):
+            erased = (after != before).any(0)
+            rows, columns = erased.any(1).nonzero()[:, 0], erased.any(0).nonzero()[:, 0]
+            assert erased[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
+            assert 0 < erased.sum() == len(rows) * len(columns) < erased.numel()
+            values = after[:, erased]
+            assert len(values.unique()) == (1 if fill == "black" else values.numel())

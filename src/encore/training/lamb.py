@@ -27,8 +27,6 @@ class Lamb(torch.optim.Optimizer):
         weight_decay: λ.
         always_adapt: also where λ is 0 (biases, normalisation) does r scale the step; as a rule it is 1 there.
         bias_correction: see above.
-        max_gradient_norm: before anything else, the gradients of all parameters together are scaled down to this norm;
-            None for no limit.
 
     Raises:
         ValueError: an argument has an impossible value.
@@ -44,14 +42,11 @@ class Lamb(torch.optim.Optimizer):
         *,
         always_adapt: bool = False,
         bias_correction: bool = True,
-        max_gradient_norm: float | None = None,
     ) -> None:
         if lr < 0 or eps < 0 or weight_decay < 0:
             raise ValueError(f"lr {lr}, eps {eps} and weight_decay {weight_decay} cannot be negative")
         if not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"betas are {betas}; they lie from 0 to below 1")
-        if max_gradient_norm is not None and max_gradient_norm <= 0:
-            raise ValueError(f"max_gradient_norm is {max_gradient_norm}; it is positive")
         defaults = {
             "lr": lr,
             "betas": betas,
@@ -59,7 +54,6 @@ class Lamb(torch.optim.Optimizer):
             "weight_decay": weight_decay,
             "always_adapt": always_adapt,
             "bias_correction": bias_correction,
-            "max_gradient_norm": max_gradient_norm,
         }
         super().__init__(params, defaults)
 
@@ -70,31 +64,18 @@ class Lamb(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        shrink = self._shrink()
         for group in self.param_groups:
             by_place: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     by_place.setdefault((parameter.device, parameter.dtype), []).append(parameter)
             for parameters in by_place.values():
-                self._step(parameters, group, shrink)
+                self._step(parameters, group)
         return loss
 
-    def _shrink(self) -> Tensor | None:
-        """What all gradients are divided by, at least 1; None without a limit."""
-        limit = self.param_groups[0]["max_gradient_norm"]
-        gradients = [one.grad for group in self.param_groups for one in group["params"] if one.grad is not None]
-        if limit is None or not gradients:
-            return None
-        norms = [norm.to(gradients[0].device) for norm in torch._foreach_norm(gradients)]
-        total = torch.linalg.vector_norm(torch.stack(norms))
-        return (total / limit).clamp(min=1.0)
-
-    def _step(self, parameters: list[Tensor], group: dict[str, Any], shrink: Tensor | None) -> None:
+    def _step(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         beta1, beta2 = group["betas"]
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        if shrink is not None:
-            gradients = list(torch._foreach_div(gradients, shrink.to(gradients[0].device)))
         for parameter in parameters:
             if not self.state[parameter]:
                 self.state[parameter] = {

@@ -72,6 +72,13 @@ def test_every_scale_has_a_valid_configuration(scale: str):
     assert DEFAULTS[scale]["training"]["epochs"] == configuration.training.epochs
 
 
+def test_global_filters_are_clipped_harder_at_the_papers_scale():
+    study = RECIPE.study(performance("paper"), open_classification("digits"))
+    clips = {arm.name: arm.configuration(study.configuration).training.gradient_clip for arm in study.arms}
+    assert clips.pop("hornet_gf") == 1
+    assert set(clips.values()) == {5}
+
+
 def test_the_papers_scale_asks_for_imagenet(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("ENCORE_DATA", raising=False)
     with pytest.raises(DataError, match="imagenet"):

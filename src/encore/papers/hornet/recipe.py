@@ -62,6 +62,9 @@ PAPER_ARMS = (
 )
 """On ImageNet, at the paper's sizes."""
 
+GF_GRADIENT_CLIP = 1.0
+"""On ImageNet the authors clip global filters' gradients harder than the 5 of the rest."""
+
 COMPARISONS = {
     "imagenet_accuracy": Comparison(METHOD, ("window_attention", "convnext")),
     "interaction_order": Comparison(METHOD, ("gated", "depthwise_matched", "window_attention")),
@@ -191,6 +194,7 @@ DEFAULTS: dict[Scale, dict[str, Any]] = {
             "rand_augment": 2,
             "rand_augment_magnitude": 9,
             "random_erasing": 0.25,
+            "random_erasing_fill": "noise",
         },
         "training": {
             "epochs": 300,
@@ -247,7 +251,15 @@ class HorNetRecipe(StudyRecipe):
         if performance.scale != "paper":
             return study
         names = {arm.name for arm in study.arms}
-        return replace(study, arms=[arm for arm in PAPER_ARMS if arm.name in names])
+        gentle = study.configuration.training.model_copy(update={"gradient_clip": GF_GRADIENT_CLIP})
+        return replace(
+            study,
+            arms=[
+                replace(arm, settings={"training": gentle}) if arm.name == GF else arm
+                for arm in PAPER_ARMS
+                if arm.name in names
+            ],
+        )
 
     def note(self, performance: Performance, splits: DataSplits) -> str:
         """The setting, in words."""

@@ -150,6 +150,7 @@ DEFAULTS: dict[Scale, dict[str, Any]] = {
                 "horizontal_flip": 0.5,
                 "trivial_augment": True,
                 "random_erasing": 0.25,
+                "random_erasing_fill": "noise",
             },
             "training": {
                 **_LAMB,
