@@ -15,7 +15,9 @@ _HOME = {
     "Runtime": "encore.base.runtime",
     "card": "encore.base.registry",
     "compare": "encore.verbs.compare",
+    "compress": "encore.verbs.compress",
     "create_model": "encore.nn.creation",
+    "decompress": "encore.verbs.compress",
     "evaluate": "encore.verbs.apply",
     "export": "encore.verbs.export",
     "fit": "encore.verbs.fit",
@@ -36,6 +38,7 @@ if TYPE_CHECKING:  # the same names, for type checkers
     from encore.nn.creation import create_model, from_official, load
     from encore.verbs.apply import evaluate, predict
     from encore.verbs.compare import compare
+    from encore.verbs.compress import compress, decompress
     from encore.verbs.export import export
     from encore.verbs.fit import fit
     from encore.verbs.run import run

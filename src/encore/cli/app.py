@@ -215,6 +215,42 @@ def export_command(
     print_exported(export(run, format.value, out), as_json=json)
 
 
+@app.command("compress")
+def compress_command(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A folder of lossless pictures, or an .npz.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The file to be written.")],
+    codec: Annotated[str, typer.Option("--codec", help="The paper whose codec is used.")],
+    model: Annotated[Path | None, typer.Option("--model", help="The RUN to code with.")] = None,
+    json: Json = False,
+    progress: ProgressOption = ProgressName.bars,
+) -> None:
+    """Write pictures or arrays as one small file."""
+    registry.require_verb(registry.card(codec), "compress")
+    from encore.cli.printing import print_codec
+    from encore.verbs.compress import compress
+
+    with reporting(progress) as reporter:
+        report = compress(source, out, codec=codec, model=model, progress=reporter)
+    print_codec(report, as_json=json)
+
+
+@app.command("decompress")
+def decompress_command(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A file that encore compress wrote.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The folder or .npz to be written.")],
+    model: Annotated[Path | None, typer.Option("--model", help="The RUN that it was coded with.")] = None,
+    json: Json = False,
+    progress: ProgressOption = ProgressName.bars,
+) -> None:
+    """Write back what was compressed."""
+    from encore.cli.printing import print_codec
+    from encore.verbs.compress import decompress
+
+    with reporting(progress) as reporter:
+        report = decompress(source, out, model=model, progress=reporter)
+    print_codec(report, as_json=json)
+
+
 @app.command("compare")
 def compare_command(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Folders of finished runs.")],

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from encore.cli.options import print_json, stdout
 from encore.nn.export import Exported
+from encore.results.codecs import CodecReport
 from encore.results.performance import Plan
 from encore.results.report import REPORT
 from encore.results.table import figure, print_claims, verdict
@@ -92,6 +93,20 @@ def print_exported(exported: Exported, *, as_json: bool) -> None:
     size = exported.file.stat().st_size / 1e6
     console.print(f"differs from the model by {exported.max_difference:.1e} of the largest output", highlight=False)
     console.print(f"{exported.format}, {size:.1f} MB: {exported.file}", soft_wrap=True, highlight=False)
+
+
+def print_codec(report: CodecReport, *, as_json: bool) -> None:
+    """How many bits a value took, how fast, and what was written."""
+    if as_json:
+        print_json(report.content())
+        return
+    size = f"{report.num_bytes:,} bytes".replace(",", " ")
+    stdout().print(
+        f"{report.num_samples} samples, {size}, {report.bits_per_dimension:.3f} bits per dimension, "
+        f"{report.megabytes_per_second:.2f} MB/s: {report.file}",
+        soft_wrap=True,
+        highlight=False,
+    )
 
 
 def _interval(value: Mapping[str, Any] | None, unit: str) -> str:

@@ -16,6 +16,7 @@ range coding) are distributions rounded once to float32, again element by elemen
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -168,6 +169,9 @@ class TreeCoder(Symbols):
     Args:
         model: its tables are read once.
 
+    Attributes:
+        fingerprint: the same for two models exactly where they write the same bits.
+
     Raises:
         InputError: the tree has so many states that sums would not be exact.
     """
@@ -184,6 +188,14 @@ class TreeCoder(Symbols):
         self._rows = emissions
         self._columns = np.ascontiguousarray(emissions.transpose(0, 2, 1))
         self._prior = scaled(integers(model.prior.numpy()[None], bits))
+        self.fingerprint = self._fingerprint(transitions, emissions)
+
+    def _fingerprint(self, *tables: Floats) -> str:
+        """Of everything that decides the bits."""
+        digest = hashlib.sha256(repr(self._steps).encode())
+        for one in (self._prior, *tables):
+            digest.update(repr(one.shape).encode() + one.astype("<i8").tobytes())
+        return digest.hexdigest()
 
     def _perform(self, num_samples: int, code: Code) -> None:
         # Of every node on the way down: the belief from above, and the product of what was coded at and below it.

@@ -12,50 +12,105 @@ to the counts of the batch, so that mini-batches smooth far more than the whole 
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from pydantic import Field, field_validator
 from torch import Tensor
 
+from encore.base.configuration import Configuration
+from encore.base.errors import DataError
+from encore.base.files import replacing
+from encore.base.progress import ProgressReporter
+from encore.base.runtime import Runtime
 from encore.base.seeds import derive_seed
+from encore.data.contracts import DataSplits
+from encore.data.exact import values_of
+from encore.nn.creation import create_model
+from encore.papers.pc_compression.form import SampleForm
 from encore.papers.pc_compression.model import HCLT, Flows
 from encore.papers.pc_compression.structure import LEVELS, Shape, chow_liu_tree, mutual_information
+from encore.tasks.lossless_compression import CompressionFit
+from encore.training.trainer import TrainingOutcome, device_of
+
+MOST_VALUES = 4096
+"""Categories of a variable; each state has a probability of every one."""
+
+WATCHED = 1000
+"""Validation samples that are measured after every epoch."""
 
 
-@dataclass(frozen=True)
-class Schedule:
+class ExpectationMaximisation(Configuration):
     """How long, and with how much inertia.
 
     Attributes:
-        epochs: epochs of mini-batches in the first phase and in the second.
-        inertia: ι at the start of the first phase, at its end, and at the end of the second; linear between.
-        full_batch: steps with the whole training set at the end.
+        epochs: of mini-batches.
+        first_phase: the share of them in which ι rises from the first to the second value of `inertia`; in the rest it
+            rises to the third.
+        inertia: ι at the start, after the first phase, and at the end; linear between.
+        full_batch_steps: steps with the whole training set at the end.
         batch_size: samples of a mini-batch; what is left over at the end of an epoch is not used in it.
         pseudocount: α.
+        checkpoint_minutes: how often the state is saved.
     """
 
-    epochs: tuple[int, int] = (100, 250)
+    epochs: int = Field(default=20, ge=1)
+    first_phase: float = Field(default=2 / 7, ge=0, le=1)
     inertia: tuple[float, float, float] = (0.1, 0.9, 0.95)
-    full_batch: int = 1
-    batch_size: int = 512
-    pseudocount: float = 0.1
+    full_batch_steps: int = Field(default=1, ge=0)
+    batch_size: int = Field(default=512, ge=1)
+    pseudocount: float = Field(default=0.1, gt=0)
+    checkpoint_minutes: float = Field(default=1.0, gt=0)
+
+    @field_validator("inertia")
+    @classmethod
+    def _inertia_is_a_share(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
+        if not all(0 <= one < 1 for one in value):
+            raise ValueError("inertia is three shares from 0 to below 1")
+        return value
 
     @property
     def total(self) -> int:
-        """Epochs of all phases."""
-        return sum(self.epochs) + self.full_batch
+        """Epochs of all kinds."""
+        return self.epochs + self.full_batch_steps
 
     def inertia_of(self, epoch: int) -> float | None:
         """ι of an epoch of mini-batches; None for a step with the whole set."""
-        first, second = self.epochs
+        if epoch >= self.epochs:
+            return None
         start, middle, end = self.inertia
+        first = round(self.first_phase * self.epochs)
         if epoch < first:
             return start + (middle - start) * epoch / max(first - 1, 1)
-        if epoch < first + second:
-            return middle + (end - middle) * (epoch - first + 1) / second
-        return None
+        return middle + (end - middle) * (epoch - first + 1) / (self.epochs - first)
+
+
+class HCLTFit(CompressionFit):
+    """Keys of `encore fit pc_compression`.
+
+    Attributes:
+        num_states: H, hidden states of a node.
+        num_values: K; null takes 256 for bytes, and as many as there are from the least to the greatest for others.
+        shape: of the tree: `directed`, or `balanced`, whose depth grows as log D.
+        structure_samples: training samples from which the tree is found.
+        training: expectation maximisation.
+    """
+
+    model: Literal["hclt"] = "hclt"
+    num_states: int = Field(default=16, ge=1)
+    num_values: int | None = Field(default=None, ge=1)
+    shape: Shape = "directed"
+    structure_samples: int = Field(default=10_000, ge=2)
+    training: ExpectationMaximisation = ExpectationMaximisation()  # type: ignore[assignment]
+
+
+LEARNS = ("hclt",)
+"""Models that `learn` teaches."""
 
 
 def learn_structure(x: Tensor, num_values: int, shape: Shape = "directed") -> list[int]:
@@ -63,6 +118,121 @@ def learn_structure(x: Tensor, num_values: int, shape: Shape = "directed") -> li
     levels = min(num_values, LEVELS)
     sorted_in = x.cpu().numpy().astype(np.int64) * levels // num_values
     return [int(one) for one in chow_liu_tree(mutual_information(sorted_in, levels), shape).parents]
+
+
+def form_of(splits: DataSplits, configuration: HCLTFit) -> SampleForm:
+    """The form of the data's samples.
+
+    Raises:
+        DataError: the values do not fit into `num_values`, or there are too many of them to be categories.
+    """
+    parts = [splits.train, splits.val, splits.test]
+    values = [values_of(part) for part in parts]
+    low, high = min(int(one.min()) for one in values), max(int(one.max()) for one in values)
+    is_bytes = all(one.dtype == np.uint8 for one in values)
+    lowest = 0 if is_bytes else low
+    num_values = configuration.num_values or (256 if is_bytes else high - low + 1)
+    if high - lowest >= num_values or num_values > MOST_VALUES:
+        raise DataError(
+            f"{splits.name} has values from {low} to {high}",
+            f"a value is one of num_values={min(num_values, MOST_VALUES)} categories; give data of fewer",
+        )
+    return SampleForm(values[0].shape[1:], num_values, lowest, configuration.tile is not None)
+
+
+def learn(
+    splits: DataSplits,
+    configuration: HCLTFit,
+    runtime: Runtime,
+    folder: Path,
+    progress: ProgressReporter,
+    stage: str,
+) -> tuple[HCLT, TrainingOutcome]:
+    """Find a tree and learn its probabilities, or continue what `folder` holds.
+
+    Args:
+        splits: integer samples; val is watched, and decides nothing.
+        configuration: see its class.
+        runtime: seed, device.
+        folder: keeps `checkpoints/last.pt`.
+        progress: told of every step.
+        stage: what the progress calls this training.
+
+    Returns:
+        The model on the device, and curves in bits per dimension.
+
+    Raises:
+        DataError: see `form_of`.
+    """
+    schedule = configuration.training
+    form = form_of(splits, configuration)
+    device = device_of(runtime)
+    train, val = (_variables(part, form).to(device) for part in (splits.train, splits.val))
+    checkpoint = folder / "checkpoints" / "last.pt"
+    state: dict[str, Any] = {}
+    if checkpoint.is_file():
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    else:
+        progress.update(f"{stage}: structure", 0, 1)
+        places = np.linspace(0, len(train) - 1, min(configuration.structure_samples, len(train))).astype(np.int64)
+        parents = learn_structure(train[torch.from_numpy(places).to(device)], form.num_values, configuration.shape)
+        progress.update(f"{stage}: structure", 1, 1)
+        state = {"parents": parents, "epoch": 0, "curves": [], "seconds": 0.0}
+    model: HCLT = create_model(
+        "hclt",
+        parents=state["parents"],
+        num_values=form.num_values,
+        num_states=configuration.num_states,
+        sample_shape=list(form.shape),
+        lowest=form.lowest,
+        tiles=form.tiles,
+    )
+    if "model" in state:
+        model.load_state_dict(state["model"])
+    else:
+        model.randomise(torch.Generator().manual_seed(derive_seed(runtime.seed, "start")))
+    model.to(device)
+    started = time.perf_counter() - state["seconds"]
+    saved = time.perf_counter()
+    per_bit = -1 / (math.log(2) * form.num_variables)
+    steps = max(len(train) // schedule.batch_size, 1)
+    for epoch in range(state["epoch"], schedule.total):
+        inertia = schedule.inertia_of(epoch)
+        total = count = 0.0
+        if inertia is None:
+            flows = flows_of_all(model, train, schedule.batch_size)
+            progress.update(f"{stage}: all samples", epoch + 1 - schedule.epochs, schedule.full_batch_steps)
+            total, count = flows.log_likelihood, len(train)
+            maximise(model, flows, schedule.pseudocount)
+        else:
+            for step, batch in enumerate(batches_of(train, schedule.batch_size, runtime.seed, epoch), start=1):
+                flows = model.flows(batch)
+                maximise(model, flows, schedule.pseudocount, inertia)
+                total, count = total + flows.log_likelihood, count + len(batch)
+                metrics = {"bits_per_dimension": flows.log_likelihood / len(batch) * per_bit}
+                progress.update(stage, epoch * steps + step, schedule.epochs * steps, metrics)
+        watched = val[:WATCHED]
+        likelihood = sum(float(model(part).sum()) for part in watched.split(500))
+        row = {
+            "epoch": epoch + 1,
+            "train_bits_per_dimension": total / count * per_bit,
+            "val_bits_per_dimension": likelihood / len(watched) * per_bit,
+        }
+        state["curves"].append(row)
+        last = epoch + 1 == schedule.total
+        if last or time.perf_counter() - saved > 60 * schedule.checkpoint_minutes:
+            saved = time.perf_counter()
+            state |= {"epoch": epoch + 1, "seconds": saved - started, "model": model.state_dict()}
+            with replacing(checkpoint) as temporary:
+                torch.save(state, temporary)
+    seconds = time.perf_counter() - started
+    return model, TrainingOutcome(state["curves"], seconds, checkpoint, schedule.total, schedule.epochs * steps)
+
+
+def _variables(dataset: Any, form: SampleForm) -> Tensor:
+    """Categories, (N, D), in the smallest type that holds them."""
+    dtype = torch.uint8 if form.num_values <= 256 else torch.int16
+    return torch.from_numpy(form.variables(values_of(dataset))).to(dtype)
 
 
 def maximise(model: HCLT, flows: Flows, pseudocount: float, inertia: float = 0.0) -> None:
@@ -77,16 +247,14 @@ def maximise(model: HCLT, flows: Flows, pseudocount: float, inertia: float = 0.0
         own.lerp_(smoothed.to(own.dtype), 1 - inertia)
 
 
-def flows_of_all(model: HCLT, x: Tensor, batch_size: int) -> Iterator[Flows]:
-    """The expected counts of (N, D), after each part of it those of all so far, in double precision."""
-    total: Flows | None = None
-    for part in x.split(batch_size):
-        one = model.flows(part)
-        if total is None:
-            total = Flows(one.log_likelihood, one.prior.double(), one.transitions.double(), one.emissions.double())
-        else:
-            total += one
-        yield total
+def flows_of_all(model: HCLT, x: Tensor, batch_size: int) -> Flows:
+    """The expected counts of (N, D), summed in double precision."""
+    first, *others = x.split(batch_size)
+    one = model.flows(first)
+    total = Flows(one.log_likelihood, one.prior.double(), one.transitions.double(), one.emissions.double())
+    for part in others:
+        total += model.flows(part)
+    return total
 
 
 def batches_of(x: Tensor, batch_size: int, seed: int, epoch: int) -> Iterator[Tensor]:

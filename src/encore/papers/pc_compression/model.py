@@ -14,6 +14,7 @@ Arrays of a batch are (variables, N, H): one product of matrices serves all node
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,6 +28,7 @@ from torch import Tensor
 
 from encore.base.registry import register_model
 from encore.nn.model import EncoreModel
+from encore.papers.pc_compression.form import SampleForm
 from encore.papers.pc_compression.structure import Tree
 
 _TINY = 1e-30
@@ -103,9 +105,12 @@ class HCLT(EncoreModel):
         parents: the parent of each of the D variables in the tree; -1 at its root.
         num_values: K, how many values a variable has.
         num_states: H, how many a hidden variable has.
+        sample_shape: of what is coded, D values in all; (D,) where it is not said.
+        lowest: the value that is category 0.
+        tiles: whether samples are tiles of larger pictures.
 
     Raises:
-        ValueError: `parents` are no tree, or a number is below 1.
+        ValueError: `parents` are no tree, a number is below 1, or the shape has another number of values.
 
     Example:
         >>> model = HCLT(parents=[-1, 0, 0], num_values=4, num_states=2)
@@ -117,12 +122,24 @@ class HCLT(EncoreModel):
     transitions: Tensor
     emissions: Tensor
 
-    def __init__(self, parents: Sequence[int] = (-1,), num_values: int = 256, num_states: int = 16) -> None:
+    def __init__(
+        self,
+        parents: Sequence[int] = (-1,),
+        num_values: int = 256,
+        num_states: int = 16,
+        sample_shape: Sequence[int] | None = None,
+        lowest: int = 0,
+        tiles: bool = False,
+    ) -> None:
         super().__init__()
         if num_values < 1 or num_states < 1:
             raise ValueError(f"num_values is {num_values} and num_states {num_states}; both are at least 1")
         self.tree = Tree(np.asarray(parents, np.int64))
         self.num_variables, self.num_values, self.num_states = len(self.tree), num_values, num_states
+        shape = (self.num_variables,) if sample_shape is None else tuple(sample_shape)
+        self.form = SampleForm(shape, num_values, lowest, tiles)
+        if self.form.num_variables != self.num_variables:
+            raise ValueError(f"samples of {shape} have other than {self.num_variables} values")
         H = num_states
         self.register_buffer("prior", torch.full((H,), 1 / H))
         self.register_buffer("transitions", torch.full((len(self.tree.inner), H, H), 1 / H))
@@ -143,6 +160,35 @@ class HCLT(EncoreModel):
             noise = torch.rand(buffer.shape, generator=generator)
             drawn = 1 - perturbation + 2 * perturbation * noise
             buffer.copy_(drawn / drawn.sum(axis, keepdim=True))
+
+    # what every model of the task does
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Of one sample."""
+        return self.form.shape
+
+    @property
+    def takes_tiles(self) -> bool:
+        """Whether samples are tiles of larger pictures."""
+        return self.form.tiles
+
+    def refusal(self, shape: Sequence[int], low: int, high: int) -> str | None:
+        """Why samples of this shape with values low…high are none of the model's; None if they are."""
+        return self.form.refusal(shape, low, high)
+
+    def bits(self, samples: Tensor) -> Tensor:
+        """(N, *sample_shape) integers → the bits that each ideally takes, (N,) float64.
+
+        Raises:
+            ValueError: see `log_likelihood`.
+        """
+        variables = torch.from_numpy(self.form.variables(samples.cpu().numpy())).to(self.prior.device)
+        return self.log_likelihood(variables) / -math.log(2)
+
+    def draw(self, num_samples: int, generator: torch.Generator) -> Tensor:
+        """Random samples, (num_samples, *sample_shape) int64."""
+        return torch.from_numpy(self.form.samples(self.sample(num_samples, generator).cpu().numpy()))
 
     # structure
 

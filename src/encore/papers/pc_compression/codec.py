@@ -1,0 +1,217 @@
+"""The lossless codec: a folder of pictures or an `.npz` becomes one file, and comes back in every value.
+
+Samples are coded in blocks of 64, each with a stream of its own, so that a block can be read without the others; the
+samples of a block share what a stream costs beyond its content. Several blocks are coded at once, so that the products
+of matrices are large.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from encore.base.errors import CheckpointError, DataError, RunFolderError
+from encore.base.files import replacing
+from encore.base.progress import ProgressReporter
+from encore.data.exact import Integers
+from encore.data.images import unreadable
+from encore.papers.pc_compression.coder import TreeCoder
+from encore.papers.pc_compression.container import MAGIC, Reader, Writer
+from encore.papers.pc_compression.model import HCLT
+from encore.papers.pc_compression.sources import Taker, open_source, write_folder, write_npz
+from encore.results.codecs import CodecReport
+
+NAME = "pc_compression"
+
+LOSSLESS = True
+"""What is decompressed equals what was compressed."""
+
+BLOCK_SIZE = 64
+"""Samples that share a stream."""
+
+BLOCKS_AT_ONCE = 8
+"""Blocks that are coded side by side."""
+
+
+def recognises(start: bytes) -> bool:
+    """Whether a file that starts like this was made by this codec."""
+    return start.startswith(MAGIC)
+
+
+def check_model(model: Any, run: str) -> HCLT:
+    """See that a RUN's model is one that this codec works with.
+
+    Raises:
+        CheckpointError: it is another one.
+    """
+    if not isinstance(model, HCLT):
+        raise CheckpointError(
+            f"{run} holds the model '{getattr(model, 'registered_name', None)}', which {NAME} cannot code with",
+            f"give a RUN of encore fit {NAME}",
+        )
+    return model
+
+
+def compress(source: Path, out: Path, model: HCLT, progress: ProgressReporter) -> CodecReport:
+    """Write what lies in `source` as one file.
+
+    Args:
+        source: a folder of pictures, or an `.npz`; see `sources`.
+        out: the file; written under another name first, so that it is whole or not there.
+        model: has to be given again to decompress.
+        progress: told of the samples.
+
+    Raises:
+        DataError: `source` is damaged, or holds what the model does not take.
+        RunFolderError: `out` cannot be written.
+    """
+    start = time.perf_counter()
+    opened = open_source(source, model.form)
+    coder = TreeCoder(model)
+    raw = list(opened.raw())
+    heading = {
+        "codec": NAME,
+        "kind": opened.kind,
+        "model": coder.fingerprint,
+        "block_size": BLOCK_SIZE,
+        "raw_blocks": len(raw),
+        "items": opened.items,
+    }
+    done = 0
+    with replacing(out) as temporary, temporary.open("wb") as file:
+        writer = Writer(file, heading)
+        for one in raw:
+            writer.add(one, 0)
+        for samples in _regrouped(opened.samples(), opened.num_samples):
+            variables = model.form.variables(samples)
+            blocks = [variables[at : at + BLOCK_SIZE] for at in range(0, len(variables), BLOCK_SIZE)]
+            for block, stream in zip(blocks, coder.encode(blocks), strict=True):
+                writer.add(stream.astype("<u4").tobytes(), len(block))
+            done += len(samples)
+            progress.update("compressing", done, opened.num_samples)
+        writer.close()
+    seconds = time.perf_counter() - start
+    return CodecReport(out, out.stat().st_size, done * model.num_variables, done, seconds)
+
+
+def decompress(source: Path, out: Path, model: HCLT, progress: ProgressReporter) -> CodecReport:
+    """Write back what `compress` was given.
+
+    Args:
+        source: the compressed file.
+        out: the folder or `.npz`; absent, or an empty folder.
+        model: the one that compressed it.
+        progress: told of the samples.
+
+    Raises:
+        CheckpointError: it was compressed with another model.
+        DataError: the file is damaged.
+        RunFolderError: `out` is there already, or cannot be written.
+    """
+    start = time.perf_counter()
+    with opened_archive(source, model) as archive:
+        heading = archive.reader.heading
+        if out.is_file() or (out.is_dir() and any(out.iterdir())):
+            raise RunFolderError(f"{out} is there already", "name another place with -o")
+        if heading["kind"] == "npz" and out.suffix.lower() != ".npz":
+            raise RunFolderError(f"{source} holds arrays, and {out} is no .npz", "name one with -o")
+        samples = archive.all_samples(progress)
+        if heading["kind"] == "npz":
+            write_npz(heading["items"], samples, archive.raw(), model.form, out)
+        else:
+            write_folder(heading["items"], samples, model.form, out)
+        total = archive.num_samples
+    seconds = time.perf_counter() - start
+    return CodecReport(source, source.stat().st_size, total * model.num_variables, total, seconds)
+
+
+class Archive:
+    """A compressed file, of which any sample can be read.
+
+    Args:
+        reader: of the file.
+        model: the one that compressed it.
+
+    Raises:
+        CheckpointError: it is another one.
+    """
+
+    def __init__(self, reader: Reader, path: Path, model: HCLT) -> None:
+        self.reader, self.model, self._path = reader, model, path
+        self._coder = TreeCoder(model)
+        if reader.heading.get("codec") != NAME or reader.heading["model"] != self._coder.fingerprint:
+            raise CheckpointError(f"{path} was compressed with another model", "give that RUN with --model")
+        self._blocks = reader.entries[reader.heading["raw_blocks"] :]
+
+    @property
+    def num_samples(self) -> int:
+        """Coded samples of all items."""
+        return sum(one.num_samples for one in self._blocks)
+
+    def samples(self, start: int, stop: int) -> Integers:
+        """Samples start…stop-1, (stop - start, *shape); no blocks but theirs are read.
+
+        Raises:
+            DataError: a block is damaged.
+            IndexError: there are not so many.
+        """
+        if not 0 <= start <= stop <= self.num_samples:
+            raise IndexError(f"samples {start}…{stop} of {self.num_samples}")
+        size = self.reader.heading["block_size"]
+        first, last = start // size, -(-stop // size)
+        decoded = self._decoded(range(first, last))
+        return decoded[start - first * size : stop - first * size]
+
+    def all_samples(self, progress: ProgressReporter) -> Iterator[Integers]:
+        """All of them, some blocks at a time."""
+        done = 0
+        for first in range(0, len(self._blocks), BLOCKS_AT_ONCE):
+            samples = self._decoded(range(first, min(first + BLOCKS_AT_ONCE, len(self._blocks))))
+            done += len(samples)
+            progress.update("decompressing", done, self.num_samples)
+            yield samples
+
+    def raw(self) -> Iterator[bytes]:
+        """What was kept as it is."""
+        return (self.reader.block(number) for number in range(self.reader.heading["raw_blocks"]))
+
+    def _decoded(self, numbers: Sequence[int]) -> Integers:
+        before = self.reader.heading["raw_blocks"]
+        streams = [np.frombuffer(self.reader.block(before + number), "<u4").astype(np.uint32) for number in numbers]
+        sizes = [self._blocks[number].num_samples for number in numbers]
+        try:
+            variables = self._coder.decode(streams, sizes)
+        except (ValueError, AssertionError) as error:  # what constriction says of streams that it did not write
+            raise DataError(f"{self._path} does not decode ({error})", "compress the data again") from error
+        return self.model.form.samples(np.concatenate([np.zeros((0, self.model.num_variables), np.int32), *variables]))
+
+
+@contextmanager
+def opened_archive(path: Path, model: HCLT) -> Iterator[Archive]:
+    """Open a compressed file for reading.
+
+    Raises:
+        CheckpointError: it was compressed with another model.
+        DataError: it does not exist, is no such file, or is damaged.
+    """
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist", "check the path") from None
+    except OSError as error:
+        raise unreadable(path, error) from None
+    with file:
+        yield Archive(Reader(path, file), path, model)
+
+
+def _regrouped(pieces: Iterator[Integers], total: int) -> Iterator[Integers]:
+    """The same samples, as many at a time as are coded at once."""
+    take = Taker(pieces)
+    size = BLOCK_SIZE * BLOCKS_AT_ONCE
+    for start in range(0, total, size):
+        yield take(min(size, total - start))
