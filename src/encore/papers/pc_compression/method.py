@@ -24,7 +24,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from encore.base.configuration import Configuration
-from encore.base.errors import DataError
+from encore.base.errors import ConfigurationError, DataError
 from encore.base.files import replacing
 from encore.base.progress import ProgressReporter
 from encore.base.runtime import Runtime
@@ -36,6 +36,7 @@ from encore.papers.pc_compression.form import SampleForm
 from encore.papers.pc_compression.model import HCLT, Flows
 from encore.papers.pc_compression.structure import LEVELS, Shape, chow_liu_tree, mutual_information
 from encore.tasks.lossless_compression import CompressionFit
+from encore.tasks.lossless_compression.task import form_of
 from encore.training.trainer import TrainingOutcome, device_of
 
 MOST_VALUES = 4096
@@ -109,8 +110,8 @@ class HCLTFit(CompressionFit):
     training: ExpectationMaximisation = ExpectationMaximisation()  # type: ignore[assignment]
 
 
-LEARNS = ("hclt",)
-"""Models that `learn` teaches."""
+LEARNS = ("hclt", "chow_liu_tree")
+"""Models that do not learn by gradients."""
 
 
 def learn_structure(x: Tensor, num_values: int, shape: Shape = "directed") -> list[int]:
@@ -120,29 +121,26 @@ def learn_structure(x: Tensor, num_values: int, shape: Shape = "directed") -> li
     return [int(one) for one in chow_liu_tree(mutual_information(sorted_in, levels), shape).parents]
 
 
-def form_of(splits: DataSplits, configuration: HCLTFit) -> SampleForm:
+def sample_form(splits: DataSplits, configuration: HCLTFit) -> SampleForm:
     """The form of the data's samples.
 
     Raises:
         DataError: the values do not fit into `num_values`, or there are too many of them to be categories.
     """
-    parts = [splits.train, splits.val, splits.test]
-    values = [values_of(part) for part in parts]
-    low, high = min(int(one.min()) for one in values), max(int(one.max()) for one in values)
-    is_bytes = all(one.dtype == np.uint8 for one in values)
-    lowest = 0 if is_bytes else low
-    num_values = configuration.num_values or (256 if is_bytes else high - low + 1)
+    shape, there, lowest = form_of(splits)
+    num_values = configuration.num_values or there
+    high = max(int(values_of(part).max()) for part in (splits.train, splits.val, splits.test))
     if high - lowest >= num_values or num_values > MOST_VALUES:
         raise DataError(
-            f"{splits.name} has values from {low} to {high}",
+            f"{splits.name} has values from {lowest} to {high}",
             f"a value is one of num_values={min(num_values, MOST_VALUES)} categories; give data of fewer",
         )
-    return SampleForm(values[0].shape[1:], num_values, lowest, configuration.tile is not None)
+    return SampleForm(shape, num_values, lowest, configuration.tile is not None)
 
 
 def learn(
     splits: DataSplits,
-    configuration: HCLTFit,
+    configuration: CompressionFit,
     runtime: Runtime,
     folder: Path,
     progress: ProgressReporter,
@@ -162,10 +160,15 @@ def learn(
         The model on the device, and curves in bits per dimension.
 
     Raises:
-        DataError: see `form_of`.
+        ConfigurationError: the configuration is not this room's.
+        DataError: see `sample_form`.
     """
+    if not isinstance(configuration, HCLTFit):
+        raise ConfigurationError(
+            f"'{configuration.model}' learns by counting, not by gradients", "fit it with: encore fit pc_compression"
+        )
     schedule = configuration.training
-    form = form_of(splits, configuration)
+    form = sample_form(splits, configuration)
     device = device_of(runtime)
     train, val = (_variables(part, form).to(device) for part in (splits.train, splits.val))
     checkpoint = folder / "checkpoints" / "last.pt"

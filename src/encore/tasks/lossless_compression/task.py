@@ -20,8 +20,10 @@ from encore.base.progress import ProgressReporter
 from encore.base.runtime import Runtime
 from encore.data.contracts import DataSplits, Samples
 from encore.data.exact import ExactSamples, open_exact, values_of
+from encore.nn.creation import create_model
 from encore.nn.model import EncoreModel
 from encore.tasks.base import FitConfiguration, ImageSize, Metrics, Task, TrainedModel
+from encore.tasks.lossless_compression.module import DensityModule
 from encore.tasks.sheets import picture_sheet, save_picture
 from encore.training.loading import plain_loader
 from encore.training.trainer import device_of, wait_for_all
@@ -38,7 +40,7 @@ class CompressionFit(FitConfiguration):
         train_samples: how many of the training samples are used; null for all.
     """
 
-    model: str = "hclt"
+    model: str = "bits_back_vae"
     tile: ImageSize = None
     train_samples: int | None = None
 
@@ -118,16 +120,31 @@ class LosslessCompressionTask(Task):
         """The task."""
         model.task = self.name
 
-    def module(self, model: EncoreModel, splits: DataSplits, configuration: Any) -> Any:
-        """None: the models that there are learn by their room's own method."""
-        raise ConfigurationError(
-            f"'{model.registered_name}' has no way to learn a density", "see encore.list_models(task=…)"
+    def module(self, model: EncoreModel, splits: DataSplits, configuration: Any) -> DensityModule:
+        """The model with its optimiser."""
+        as_density(model)
+        return DensityModule(model, configuration.training)
+
+    def make_model(self, splits: DataSplits, configuration: Any, seed: int) -> EncoreModel:
+        """A fresh model for samples of the data's form, initialised from `seed`."""
+        torch.manual_seed(seed)
+        kinds = registry.owner_of_model(configuration.model).tasks
+        if self.name not in kinds:
+            raise ConfigurationError(
+                f"'{configuration.model}' is a model for {kinds[0]}, not for {self.name}",
+                f"see encore.list_models(task='{self.name}')",
+            )
+        shape, num_values, lowest = form_of(splits)
+        arguments = {"sample_shape": list(shape), "num_values": num_values, "lowest": lowest}
+        model: EncoreModel = create_model(
+            configuration.model, weights=configuration.weights, **{**arguments, **configuration.model_arguments}
         )
+        self.prepare(model, splits, configuration)
+        return model
 
     def training_set(self, splits: DataSplits, configuration: Any, seed: int) -> Samples:
-        """The training samples as they are."""
-        samples: Samples = splits.train
-        return samples
+        """The training samples as they are, whatever the epoch."""
+        return EveryEpoch(splits.train)
 
     def loader(self, dataset: Samples, batch_size: int) -> DataLoader[Any]:
         """Stacked samples in order."""
@@ -201,6 +218,28 @@ class LosslessCompressionTask(Task):
             columns.append([_shown(one, values) for one in drawn])
         rows = [list(row) for row in zip(*columns, strict=True)]
         save_picture(picture_sheet(rows, ["data", *models], 150), path)
+
+
+class EveryEpoch:
+    """A dataset that is asked for (epoch, index) and answers the same in every epoch."""
+
+    def __init__(self, dataset: Samples) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: tuple[int, int]) -> Any:
+        """The sample `index` of (epoch, index)."""
+        return self.dataset[key[1]]
+
+
+def form_of(splits: DataSplits) -> tuple[tuple[int, ...], int, int]:
+    """Shape of a sample, number of values, and the lowest: bytes have 256, others as many as there are."""
+    values = [values_of(part) for part in (splits.train, splits.val, splits.test)]
+    low, high = min(int(one.min()) for one in values), max(int(one.max()) for one in values)
+    shape = values[0].shape[1:]
+    return (shape, 256, 0) if all(one.dtype == np.uint8 for one in values) else (shape, high - low + 1, low)
 
 
 def _shown(sample: Any, among: Any) -> Image.Image:
