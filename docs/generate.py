@@ -44,6 +44,7 @@ BLOCKS = {
         "encore.nn.layer_depths",
         "encore.nn.stochastic_depth",
         "encore.nn.channel_norm",
+        "encore.nn.pointwise",
     ),
     "Segmentation": (
         "encore.tasks.segmentation.task",
@@ -66,6 +67,7 @@ BLOCKS = {
         "encore.tasks.masked_pretraining.model",
         "encore.tasks.masked_pretraining.probes",
     ),
+    "Lossless compression": ("encore.tasks.lossless_compression.task",),
     "Data": (
         "encore.data.contracts",
         "encore.data.images",
@@ -74,6 +76,7 @@ BLOCKS = {
         "encore.data.classification_folder",
         "encore.data.classification_arrays",
         "encore.data.unlabelled",
+        "encore.data.exact",
         "encore.data.augmentation",
         "encore.data.streets",
     ),
