@@ -14,7 +14,7 @@ from PIL import Image
 from encore.base.errors import CheckpointError, DataError, InputError, RunFolderError
 from encore.base.progress import SilentProgress
 from encore.data.exact import read_picture
-from encore.papers.pc_compression.codec import compress, decompress, opened_archive, summary
+from encore.papers.pc_compression.codec import compress, decompress, opened_archive
 from encore.papers.pc_compression.model import HCLT
 
 pytest.importorskip("constriction")
@@ -74,7 +74,7 @@ def test_a_folder_comes_back(tmp_path: Path, colour):
     model = model_of((6, 4, *rest))
     report = compress(tmp_path / "in", tmp_path / "x.pc", model, SILENT)
     assert report.num_samples == len(trees(tmp_path / "in"))
-    assert summary(report)["bytes"] == (tmp_path / "x.pc").stat().st_size
+    assert report.content()["bytes"] == (tmp_path / "x.pc").stat().st_size
     decompress(tmp_path / "x.pc", tmp_path / "out", model, SILENT)
     assert_equal_trees(tmp_path / "in", tmp_path / "out")
 

@@ -104,7 +104,7 @@ def test_sums_are_exact_at_the_largest_entries():
 
 def test_too_many_states_to_be_exact_are_refused():
     with pytest.raises(InputError, match="too long to be exact"):
-        TreeCoder(HCLT([-1], 2, 2**20))
+        TreeCoder.table_bits(2**20)
 
 
 @settings(max_examples=60, deadline=None)

@@ -71,4 +71,4 @@ def test_a_tree_knows_its_parts():
     assert tree.preorder == [2, 0, 3, 4, 1]
     assert tree.sizes.tolist() == [3, 1, 5, 1, 1]
     assert tree.depths.tolist() == [1, 1, 0, 2, 2]
-    assert tree.inner.tolist() == [0, 2]
+    assert tree.inner.tolist() == [2, 0]

@@ -37,20 +37,24 @@ _TINY = 1e-30
 
 @dataclass(frozen=True)
 class Level:
-    """The inner nodes of one depth, by their places among all inner nodes.
+    """The inner nodes of one depth, which lie side by side in every array.
 
     Attributes:
-        nodes: (n,) variables.
-        places: (n,) their places among `Tree.inner`.
-        slots: the s-th entry pairs the nodes that have more than s children, as places within this level, with the
-            s-th child of each, a variable.
-        below: (m,) the inner children, as places among `Tree.inner`, and (m,) their parents as places in this level.
+        start, stop: their places among `Tree.inner`.
+        slots: the s-th entry has, of each node with more than s children, the s-th child, as a row of the layout; they
+            are the first nodes of the level.
+        above: (n,) their parents, as places among `Tree.inner`; empty at the root.
     """
 
-    nodes: Tensor
-    places: Tensor
-    slots: tuple[tuple[Tensor, Tensor], ...]
-    below: tuple[Tensor, Tensor]
+    start: int
+    stop: int
+    slots: tuple[Tensor, ...]
+    above: Tensor
+
+    @property
+    def here(self) -> slice:
+        """Their places."""
+        return slice(self.start, self.stop)
 
 
 @dataclass
@@ -87,7 +91,7 @@ class Evidence:
     Attributes:
         log_likelihood: (N,) log p of what was observed, in nats.
         products: (inner, N, H), the P of inner nodes, each of sum 1.
-        messages: (D, N, H), the M of all nodes but the root, up to a factor.
+        messages: (D, N, H), the M of all nodes but the root, in the order of the layout.
     """
 
     log_likelihood: Tensor
@@ -148,7 +152,7 @@ class HCLT(EncoreModel):
     @property
     def num_free_parameters(self) -> int:
         """Probabilities that the others do not determine."""
-        H, inner = self.num_states, max(len(self.tree.inner), 1)
+        H, inner = self.num_states, len(self.tree.inner)
         return self.num_variables * H * (self.num_values - 1) + (inner - 1) * H * (H - 1) + H - 1
 
     def randomise(self, generator: torch.Generator, perturbation: float = 0.4) -> None:
@@ -193,49 +197,37 @@ class HCLT(EncoreModel):
     # structure
 
     @cached_property
+    def _layout(self) -> NDArray[np.int64]:
+        """The order of variables in arrays of a batch: `Tree.inner`, then those without a state of their own."""
+        inner = self.tree.inner
+        return np.concatenate([inner, np.setdiff1d(np.arange(self.num_variables), inner)])
+
+    @cached_property
     def _levels(self) -> list[Level]:
         """From the root's to the deepest."""
         tree = self.tree
-        place_of = {variable: place for place, variable in enumerate(tree.inner.tolist())}
+        rows = np.argsort(self._layout)
         depths = tree.depths[tree.inner]
         levels = []
-        for depth in range(int(depths.max(initial=-1)) + 1):
-            nodes = tree.inner[depths == depth].tolist()
-            at = {node: index for index, node in enumerate(nodes)}
-            most = max(len(tree.children[node]) for node in nodes)
-            slots = []
-            for slot in range(most):
-                having = [node for node in nodes if len(tree.children[node]) > slot]
-                slots.append(
-                    (
-                        torch.tensor([at[node] for node in having]),
-                        torch.tensor([tree.children[node][slot] for node in having]),
-                    )
-                )
-            below = [
-                (place_of[child], at[node]) for node in nodes for child in tree.children[node] if child in place_of
+        for depth in range(int(depths[-1]) + 1):
+            start, stop = np.searchsorted(depths, [depth, depth + 1]).tolist()
+            nodes = tree.inner[start:stop].tolist()
+            children = [tree.children[node] for node in nodes]
+            slots = [
+                torch.from_numpy(rows[[one[slot] for one in children if len(one) > slot]])
+                for slot in range(max(map(len, children)))
             ]
-            levels.append(
-                Level(
-                    torch.tensor(nodes),
-                    torch.tensor([place_of[node] for node in nodes]),
-                    tuple(slots),
-                    (
-                        torch.tensor([child for child, _ in below], dtype=torch.long),
-                        torch.tensor([parent for _, parent in below], dtype=torch.long),
-                    ),
-                )
-            )
+            above = rows[tree.parents[nodes]] if depth else np.zeros(0, np.int64)
+            levels.append(Level(start, stop, tuple(slots), torch.from_numpy(above)))
         return levels
 
     @cached_property
     def _states_of(self) -> Tensor:
         """(D,) the inner node whose state each variable's values depend on, as a place among `Tree.inner`."""
-        place_of = {variable: place for place, variable in enumerate(self.tree.inner.tolist())}
-        owners = [
-            place_of.get(variable, place_of.get(int(parent), 0)) for variable, parent in enumerate(self.tree.parents)
-        ]
-        return torch.tensor(owners)
+        inner = self.tree.inner
+        rows = np.argsort(self._layout)
+        own = rows < len(inner)
+        return torch.from_numpy(np.where(own, rows, rows[self.tree.parents]))
 
     # upwards
 
@@ -266,26 +258,22 @@ class HCLT(EncoreModel):
         messages = F.embedding(index, self.emissions.flatten(0, 1))
         if seen is not None:
             messages.masked_fill_(~seen.unsqueeze(2), 1.0)
-        N, H = len(x), self.num_states
-        products = messages.new_empty(len(self.tree.inner), N, H)
-        total = torch.zeros(N, dtype=torch.float64, device=x.device)
+        products = messages.new_empty(len(self.tree.inner), len(x), self.num_states)
+        total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
         for level in reversed(self._levels):
-            product = messages[level.nodes]
-            for slot, (nodes, children) in enumerate(level.slots):
-                if len(nodes) == len(product):
-                    product *= messages[children]
-                else:
-                    product[nodes] *= messages[children]
-                if slot % 4 == 3:
+            product = products[level.here]
+            if level.slots:
+                torch.mul(messages[level.here], messages[level.slots[0]], out=product)
+            else:
+                product.copy_(messages[level.here])
+            for number, children in enumerate(level.slots[1:], start=2):
+                product[: len(children)] *= messages[children]
+                if number % 4 == 0:
                     total += self._normalise(product)
             total += self._normalise(product)
-            products[level.places] = product
-            if level is not self._levels[0]:
-                messages[level.nodes] = torch.bmm(product, self.transitions[level.places].transpose(1, 2))
-        root = self._levels[0].places[0] if self._levels else None
-        top = products[root] if root is not None else messages[0]
-        likelihood = top @ self.prior
-        total += likelihood.double().log()
+            if level.start:
+                torch.bmm(product, self.transitions[level.here].transpose(1, 2), out=messages[level.here])
+        total += (products[0] @ self.prior).double().log()
         return Evidence(total, products, messages)
 
     @staticmethod
@@ -296,20 +284,20 @@ class HCLT(EncoreModel):
         return sums.log().sum(0, dtype=torch.float64)
 
     def _checked(self, x: Tensor, observed: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """(D, N) rows of the flat emissions, and (D, N) what is observed."""
+        """(D, N) rows of the flat emissions, and (D, N) what is observed, both in the order of the layout."""
         if x.ndim != 2 or x.shape[1] != self.num_variables or x.is_floating_point():
             raise ValueError(f"x is {tuple(x.shape)} {x.dtype}; the tree takes (N, {self.num_variables}) integers")
-        values = x.T.long()
+        layout = torch.from_numpy(self._layout).to(x.device)
+        values = x.T[layout].long()
         seen = None
         if observed is not None:
-            seen = observed.to(x.device).expand(x.shape).T
+            seen = observed.to(x.device).expand(x.shape).T[layout]
             values = values.masked_fill(~seen, 0)
         if values.numel() and (int(values.min()) < 0 or int(values.max()) >= self.num_values):
             raise ValueError(
                 f"values from {int(values.min())} to {int(values.max())}; the tree knows 0…{self.num_values - 1}"
             )
-        offsets = torch.arange(self.num_variables, device=x.device).unsqueeze(1) * self.num_values
-        return values + offsets, seen
+        return values.add_(layout.unsqueeze(1) * self.num_values), seen
 
     # downwards
 
@@ -322,20 +310,18 @@ class HCLT(EncoreModel):
 
     def _descend(self, evidence: Evidence, posterior: Tensor, transitions: Tensor | None) -> None:
         """Fill `posterior`, and, where wanted, the expected counts of transitions."""
-        for depth, level in enumerate(self._levels):
-            if depth == 0:
-                root = evidence.products[level.places] * self.prior
-                posterior[level.places] = root / root.sum(2, keepdim=True).clamp(min=_TINY)
-            children, parents = level.below
-            if not len(children):
-                continue
-            nodes = torch.from_numpy(self.tree.inner)[children]
-            ratio = posterior[level.places[parents]]
-            ratio /= evidence.messages[nodes].clamp_(min=_TINY)
-            product, table = evidence.products[children], self.transitions[children]
+        top = evidence.products[0] * self.prior
+        posterior[0] = top / top.sum(1, keepdim=True).clamp(min=_TINY)
+        for level in self._levels[1:]:
+            here = level.here
+            ratio = posterior[level.above]
+            ratio /= evidence.messages[here].clamp_(min=_TINY)
+            product, table = evidence.products[here], self.transitions[here]
             if transitions is not None:
-                transitions[children] = table * torch.bmm(ratio.transpose(1, 2), product)
-            posterior[children] = torch.bmm(ratio, table).mul_(product)
+                torch.bmm(ratio.transpose(1, 2), product, out=transitions[here])
+                transitions[here] *= table
+            torch.bmm(ratio, table, out=posterior[here])
+            posterior[here] *= product
 
     @torch.no_grad()
     def flows(self, x: Tensor) -> Flows:
@@ -351,13 +337,37 @@ class HCLT(EncoreModel):
         posterior = torch.empty_like(evidence.products)
         transitions = torch.zeros_like(self.transitions)
         self._descend(evidence, posterior, transitions)
-        if not self._levels:
-            top = evidence.messages * self.prior
-            posterior = top / top.sum(2, keepdim=True)
         index, _ = self._checked(x, None)
-        emissions = _sum_of_rows(posterior[self._states_of], index, self.num_values)
-        prior = posterior[self._levels[0].places[0] if self._levels else 0].sum(0)
-        return Flows(float(evidence.log_likelihood.sum()), prior, transitions, emissions)
+        emissions = self._sums_by_value(posterior, index)
+        return Flows(float(evidence.log_likelihood.sum()), posterior[0].sum(0), transitions, emissions)
+
+    def _sums_by_value(self, posterior: Tensor, index: Tensor) -> Tensor:
+        """Posteriors (inner, N, H) of the states, added up by the values that depend on them: (D, K, H)."""
+        N, H = posterior.shape[1:]
+        size = self.num_variables * self.num_values
+        owners = self._states_of[torch.from_numpy(self._layout)]
+        if posterior.device.type != "cpu":
+            total = torch.zeros(size, H, device=posterior.device, dtype=posterior.dtype)
+            total.index_add_(0, index.flatten(), posterior[owners.to(posterior.device)].flatten(0, 1))
+            return total.view(self.num_variables, self.num_values, H)
+        # One product with a sparse matrix of ones, a column for each row of `posterior`: on a CPU three times as fast
+        # as index_add_ or scatter_add_.
+        counts = torch.bincount(owners)
+        starts = (counts.cumsum(0) - counts) * N
+        order = owners.argsort(stable=True)
+        ranks = torch.empty_like(owners)
+        ranks[order] = torch.arange(len(owners)) - (counts.cumsum(0) - counts)[owners[order]]
+        samples = torch.arange(N)
+        places = (starts[owners] + ranks).unsqueeze(1) + counts[owners].unsqueeze(1) * samples
+        indices = torch.empty(self.num_variables * N, dtype=torch.long)
+        indices[places.flatten()] = index.flatten()
+        pointers = torch.cat(
+            [(starts.unsqueeze(1) + counts.unsqueeze(1) * samples).flatten(), torch.tensor([len(indices)])]
+        )
+        rows = posterior.flatten(0, 1).numpy()
+        ones = np.ones(len(indices), rows.dtype)
+        matrix = csc_matrix((ones, indices.numpy(), pointers.numpy()), shape=(size, len(rows)))
+        return torch.from_numpy(matrix @ rows).view(self.num_variables, self.num_values, H)
 
     @torch.no_grad()
     def conditionals(self, x: Tensor, observed: Tensor) -> Tensor:
@@ -369,17 +379,10 @@ class HCLT(EncoreModel):
         Raises:
             ValueError: see `log_likelihood`.
         """
-        evidence = self.upward(x, observed)
-        states = self._state_distributions(evidence)
+        states = self.posteriors(self.upward(x, observed))[self._states_of]
         answer = torch.bmm(states, self.emissions.transpose(1, 2)).transpose(0, 1)
         known = F.one_hot(x.long().clamp(0, self.num_values - 1), self.num_values).to(answer.dtype)
         return torch.where(observed.expand(x.shape).unsqueeze(2), known, answer)
-
-    def _state_distributions(self, evidence: Evidence) -> Tensor:
-        """(D, N, H) of the state that each variable's values depend on."""
-        if not self._levels:
-            return self.prior.expand_as(evidence.messages)
-        return self.posteriors(evidence)[self._states_of]
 
     @torch.no_grad()
     def sample(
@@ -407,15 +410,12 @@ class HCLT(EncoreModel):
             x = torch.zeros(num_samples, D, dtype=torch.long, device=self.prior.device)
             observed = torch.zeros_like(x, dtype=torch.bool)
         evidence = self.upward(x, observed)
-        states = torch.zeros(max(len(self.tree.inner), 1), num_samples, dtype=torch.long, device=x.device)
-        for depth, level in enumerate(self._levels):
-            if depth == 0:
-                states[level.places[0]] = _draw(evidence.products[level.places[0]] * self.prior, generator)
-            for child, parent in zip(*(one.tolist() for one in level.below), strict=True):
-                rows = self.transitions[child][states[level.places[parent]]]
+        states = torch.zeros(len(self.tree.inner), num_samples, dtype=torch.long, device=x.device)
+        states[0] = _draw(evidence.products[0] * self.prior, generator)
+        for level in self._levels[1:]:
+            for child, parent in zip(range(level.start, level.stop), level.above.tolist(), strict=True):
+                rows = self.transitions[child][states[parent]]
                 states[child] = _draw(rows * evidence.products[child], generator)
-        if not self._levels:
-            states[0] = _draw(self.prior.expand(num_samples, -1), generator)
         drawn = [
             _draw(self.emissions[variable].T[states[place]], generator)
             for variable, place in enumerate(self._states_of.tolist())
@@ -443,28 +443,22 @@ class HCLT(EncoreModel):
         table = self.emissions.log()
         best, choice = table.max(1)  # (D, H)
         messages = F.embedding(index, table.flatten(0, 1))
-        messages = torch.where(seen.unsqueeze(2), messages, best.unsqueeze(1))
+        messages = torch.where(seen.unsqueeze(2), messages, best[self._layout].unsqueeze(1))
         transitions = self.transitions.log()
-        picks = torch.zeros(max(len(self.tree.inner), 1), N, self.num_states, dtype=torch.long, device=x.device)
+        inner = len(self.tree.inner)
+        picks = torch.zeros(inner, N, self.num_states, dtype=torch.long, device=x.device)
         for level in reversed(self._levels):
-            product = messages[level.nodes]
-            for nodes, children in level.slots:
-                product[nodes] += messages[children]
-            messages[level.nodes] = product
-            if level is not self._levels[0]:
-                for place, node in zip(level.places.tolist(), level.nodes.tolist(), strict=True):
-                    value, pick = (transitions[place].unsqueeze(0) + messages[node].unsqueeze(1)).max(2)
-                    messages[node], picks[place] = value, pick
-        root = self.tree.root
-        value, pick = (messages[root] + self.prior.log()).max(1)
-        states = torch.zeros(max(len(self.tree.inner), 1), N, dtype=torch.long, device=x.device)
-        if self._levels:
-            states[self._levels[0].places[0]] = pick
-        else:
-            states[0] = pick
-        for level in self._levels:
-            for child, parent in zip(*(one.tolist() for one in level.below), strict=True):
-                states[child] = picks[child].gather(1, states[level.places[parent]].unsqueeze(1))[:, 0]
+            product = messages[level.here]
+            for children in level.slots:
+                product[: len(children)] += messages[children]
+            for place in range(max(level.start, 1), level.stop):
+                paths = transitions[place].unsqueeze(0) + messages[place].unsqueeze(1)
+                messages[place], picks[place] = paths.max(2)
+        states = torch.zeros(inner, N, dtype=torch.long, device=x.device)
+        value, states[0] = (messages[0] + self.prior.log()).max(1)
+        for level in self._levels[1:]:
+            for child, parent in zip(range(level.start, level.stop), level.above.tolist(), strict=True):
+                states[child] = picks[child].gather(1, states[parent].unsqueeze(1))[:, 0]
         chosen = torch.stack([choice[d][states[place]] for d, place in enumerate(self._states_of.tolist())], 1)
         return torch.where(observed.expand(N, D), x.long(), chosen), value
 
@@ -472,16 +466,3 @@ class HCLT(EncoreModel):
 def _draw(weights: Tensor, generator: torch.Generator) -> Tensor:
     """(N, M) weights → (N,) indices."""
     return torch.multinomial(weights, 1, generator=generator)[:, 0]
-
-
-def _sum_of_rows(rows: Tensor, index: Tensor, num_values: int) -> Tensor:
-    """(D, N, H) added up by the values of each variable: (D, K, H); `index` (D, N) counts through D·K."""
-    D, N, H = rows.shape
-    flat = rows.reshape(D * N, H)
-    if rows.device.type != "cpu":
-        total = torch.zeros(D * num_values, H, device=rows.device).index_add_(0, index.flatten(), flat)
-        return total.view(D, num_values, H)
-    # One product with a sparse matrix of ones: three times as fast as index_add_ or scatter_add_ on a CPU.
-    ones: NDArray[np.float32] = np.ones(D * N, np.float32)
-    places = csc_matrix((ones, index.flatten().numpy(), np.arange(D * N + 1)), shape=(D * num_values, D * N))
-    return torch.from_numpy(places @ flat.numpy()).view(D, num_values, H)

@@ -89,8 +89,11 @@ class Tree:
 
     @cached_property
     def inner(self) -> NDArray[np.int64]:
-        """The variables that have children, in ascending order."""
-        return np.unique(self.parents[self.parents >= 0])
+        """The root and all others that have children: by depth, among those of one depth the ones with more children
+        first."""
+        having = {self.root, *self.parents[self.parents >= 0].tolist()}
+        depths = self.depths.tolist()
+        return np.array(sorted(having, key=lambda one: (depths[one], -len(self.children[one]), one)), np.int64)
 
 
 def mutual_information(values: NDArray[Any], num_values: int, pseudocount: float = PSEUDOCOUNT) -> NDArray[np.float64]:
