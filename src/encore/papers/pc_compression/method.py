@@ -32,6 +32,7 @@ from encore.base.seeds import derive_seed
 from encore.data.contracts import DataSplits
 from encore.data.exact import values_of
 from encore.nn.creation import create_model
+from encore.nn.model import EncoreModel
 from encore.papers.pc_compression.form import SampleForm
 from encore.papers.pc_compression.model import HCLT, Flows
 from encore.papers.pc_compression.structure import LEVELS, Shape, chow_liu_tree, mutual_information
@@ -95,6 +96,7 @@ class HCLTFit(CompressionFit):
     """Keys of `encore fit pc_compression`.
 
     Attributes:
+        model: `hclt`, or `chow_liu_tree`, a tree over the values themselves, which is counted in one pass.
         num_states: H, hidden states of a node.
         num_values: K; null takes 256 for bytes, and as many as there are from the least to the greatest for others.
         shape: of the tree: `directed`, or `balanced`, whose depth grows as log D.
@@ -102,7 +104,7 @@ class HCLTFit(CompressionFit):
         training: expectation maximisation.
     """
 
-    model: Literal["hclt"] = "hclt"
+    model: Literal["hclt", "chow_liu_tree"] = "hclt"
     num_states: int = Field(default=16, ge=1)
     num_values: int | None = Field(default=None, ge=1)
     shape: Shape = "directed"
@@ -145,7 +147,7 @@ def learn(
     folder: Path,
     progress: ProgressReporter,
     stage: str,
-) -> tuple[HCLT, TrainingOutcome]:
+) -> tuple[EncoreModel, TrainingOutcome]:
     """Find a tree and learn its probabilities, or continue what `folder` holds.
 
     Args:
@@ -181,6 +183,8 @@ def learn(
         parents = learn_structure(train[torch.from_numpy(places).to(device)], form.num_values, configuration.shape)
         progress.update(f"{stage}: structure", 1, 1)
         state = {"parents": parents, "epoch": 0, "curves": [], "seconds": 0.0}
+    if configuration.model == "chow_liu_tree":
+        return _counted(state["parents"], form, train, stage, progress)
     model: HCLT = create_model(
         "hclt",
         parents=state["parents"],
@@ -230,6 +234,23 @@ def learn(
                 torch.save(state, temporary)
     seconds = time.perf_counter() - started
     return model, TrainingOutcome(state["curves"], seconds, checkpoint, schedule.total, schedule.epochs * steps)
+
+
+def _counted(
+    parents: list[int], form: SampleForm, train: Tensor, stage: str, progress: ProgressReporter
+) -> tuple[EncoreModel, TrainingOutcome]:
+    """A tree over the values themselves."""
+    started = time.perf_counter()
+    model = create_model(
+        "chow_liu_tree", parents=parents, num_values=form.num_values, sample_shape=list(form.shape), lowest=form.lowest
+    )
+    progress.update(stage, 0, 1)
+    model.count(train.cpu())
+    bits = sum(float(model.log_likelihood(part.cpu()).sum()) for part in train.split(2000))
+    rate = bits / len(train) / (-math.log(2) * form.num_variables)
+    progress.update(stage, 1, 1, {"bits_per_dimension": rate})
+    rows = [{"epoch": 1, "train_bits_per_dimension": rate}]
+    return model, TrainingOutcome(rows, time.perf_counter() - started, Path(), 1, 1)
 
 
 def _variables(dataset: Any, form: SampleForm) -> Tensor:
