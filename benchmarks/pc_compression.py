@@ -1,0 +1,153 @@
+"""Hidden Chow-Liu trees: seconds of an EM pass, speed of coding, and how far both are from this machine's limits.
+
+    python -m benchmarks.pc_compression --mnist mnist.npz [--states 16 32 64] [--rounds 3] [--pyjuice]
+
+The limits are those of memory and arithmetic, measured in the same run: copying an array that fits no cache, and one
+large product of matrices. `--pyjuice` times the same tree in pyjuice, where that is installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.harness import say, write_results
+from encore.papers.pc_compression.coder import TreeCoder
+from encore.papers.pc_compression.method import learn_structure, maximise
+from encore.papers.pc_compression.model import HCLT
+
+BATCH = 512
+"""Of EM."""
+
+CODED = 1024
+"""Pictures that are coded, in blocks of 64, eight blocks at once."""
+
+
+def seconds(work: Callable[[], Any], rounds: int) -> float:
+    """The median of some rounds, after one that is not timed."""
+    work()
+    times = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def limits(rounds: int) -> dict[str, float]:
+    """Bytes and operations a second: a copy of 400 MB counts twice, and a product of 4096 × 4096 in both types."""
+    x, y = torch.rand(50_000_000, dtype=torch.float64), torch.empty(50_000_000, dtype=torch.float64)
+    copied = 2 * x.nbytes / seconds(lambda: y.copy_(x), rounds)
+    n = 4096
+    single, double = torch.rand(n, n), np.random.default_rng(0).random((n, n))
+    return {
+        "gigabytes_per_second": copied / 1e9,
+        "gigaflops_float32": 2 * n**3 / seconds(lambda: single @ single, rounds) / 1e9,
+        "gigaflops_float64": 2 * n**3 / seconds(lambda: double @ double, rounds) / 1e9,
+    }
+
+
+def training(model: HCLT, x: torch.Tensor, rounds: int, limit: dict[str, float]) -> dict[str, float]:
+    """One EM step, scaled to a pass over 60,000 pictures."""
+
+    def step() -> None:
+        maximise(model, model.flows(x), 0.1, 0.5)
+
+    taken = seconds(step, rounds)
+    D, H, inner = model.num_variables, model.num_states, len(model.tree.inner)
+    # Messages are read and written a few times each: gathered, multiplied, normalised, sent; then the same downwards.
+    moved = len(x) * H * 4 * (D * (1 + 2 + 1) + inner * (3 + 2 + 2 + 4 + 3)) + 3 * model.emissions.nbytes
+    flops = 2 * len(x) * inner * H * H * 3
+    return {
+        "pass_seconds": taken * 60_000 / len(x),
+        "microseconds_per_picture": taken / len(x) * 1e6,
+        "bandwidth_share": moved / taken / 1e9 / limit["gigabytes_per_second"],
+        "arithmetic_share": flops / taken / 1e9 / limit["gigaflops_float32"],
+    }
+
+
+def coding(model: HCLT, pictures: np.ndarray, rounds: int, limit: dict[str, float]) -> dict[str, float]:
+    """Compressing and decompressing, without files."""
+    coder = TreeCoder(model)
+    groups = [[pictures[at + 64 * block : at + 64 * (block + 1)] for block in range(8)] for at in range(0, CODED, 512)]
+    streams = [coder.encode(group) for group in groups]
+    there = seconds(lambda: [coder.encode(group) for group in groups], rounds)
+    back = seconds(lambda: [coder.decode(one, [64] * 8) for one in streams], rounds)
+    size = pictures[:CODED].size
+    H, K = model.num_states, model.num_values
+    flops = 2 * size * (2 * H * H + H * K)
+    return {
+        "compress_megabytes_per_second": size / there / 1e6,
+        "decompress_megabytes_per_second": size / back / 1e6,
+        "bits_per_dimension": 32 * sum(len(one) for stream in streams for one in stream) / size,
+        "parameter_bytes_per_symbol": 8 * (2 * H * H + 2 * H * K) / 512,
+        "arithmetic_share": flops / there / 1e9 / limit["gigaflops_float64"],
+    }
+
+
+def pyjuice_pass(x: torch.Tensor, num_states: int, rounds: int) -> float:
+    """Seconds of an EM pass over 60,000 pictures in pyjuice, on the CPU."""
+    import pyjuice as juice
+
+    ns = juice.structures.HCLT(x.float() / 255, num_latents=num_states)
+    pc = juice.compile(ns)
+
+    def step() -> None:
+        pc(x).mean()
+        pc.backward(x, flows_memory=0.0)
+        pc.mini_batch_em(step_size=0.5, pseudocount=0.1)
+
+    return seconds(step, rounds) * 60_000 / len(x)
+
+
+def main() -> None:
+    """Measure and write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mnist", type=Path, required=True, help="an .npz with x_train and x_test")
+    parser.add_argument("--states", type=int, nargs="+", default=[16, 32, 64])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=2, help="of training on 10,000 pictures before coding")
+    parser.add_argument("--pyjuice", action="store_true")
+    options = parser.parse_args()
+    with np.load(options.mnist) as arrays:
+        train, test = (arrays[name].reshape(-1, 784) for name in ("x_train", "x_test"))
+    x = torch.from_numpy(train[:10_000])
+    limit = limits(options.rounds)
+    say("  ".join(f"{name} {value:.1f}" for name, value in limit.items()))
+    started = time.perf_counter()
+    parents = learn_structure(x, 256)
+    structure = time.perf_counter() - started
+    say(f"structure from 10,000 pictures: {structure:.1f} s")
+    rows = []
+    for num_states in options.states:
+        model = HCLT(parents, 256, num_states, (28, 28))
+        model.randomise(torch.Generator().manual_seed(0))
+        for _ in range(options.epochs):
+            for part in x.split(BATCH)[:-1]:
+                maximise(model, model.flows(part), 0.1, 0.5)
+        row: dict[str, Any] = {"num_states": num_states, "parameters": model.num_free_parameters}
+        row |= training(model, x[:BATCH], options.rounds, limit)
+        coded = coding(model, test, options.rounds, limit)
+        row |= {"coding_" + key if key == "arithmetic_share" else key: value for key, value in coded.items()}
+        if options.pyjuice:
+            row["pyjuice_pass_seconds"] = pyjuice_pass(x[:BATCH], num_states, options.rounds)
+        rows.append({key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()})
+        say("  ".join(f"{key} {value:.4g}" for key, value in row.items()))
+    content = {
+        "shape": [BATCH, 784],
+        "limits": {key: round(value, 1) for key, value in limit.items()},
+        "structure_seconds": round(structure, 1),
+        "trees": rows,
+    }
+    write_results("pc_compression", content, torch.device("cpu"))
+
+
+if __name__ == "__main__":
+    main()
