@@ -197,7 +197,7 @@ class HCLT(EncoreModel):
     # structure
 
     @cached_property
-    def _layout(self) -> NDArray[np.int64]:
+    def layout(self) -> NDArray[np.int64]:
         """The order of variables in arrays of a batch: `Tree.inner`, then those without a state of their own."""
         inner = self.tree.inner
         return np.concatenate([inner, np.setdiff1d(np.arange(self.num_variables), inner)])
@@ -206,7 +206,7 @@ class HCLT(EncoreModel):
     def _levels(self) -> list[Level]:
         """From the root's to the deepest."""
         tree = self.tree
-        rows = np.argsort(self._layout)
+        rows = np.argsort(self.layout)
         depths = tree.depths[tree.inner]
         levels = []
         for depth in range(int(depths[-1]) + 1):
@@ -222,10 +222,10 @@ class HCLT(EncoreModel):
         return levels
 
     @cached_property
-    def _states_of(self) -> Tensor:
+    def states_of(self) -> Tensor:
         """(D,) the inner node whose state each variable's values depend on, as a place among `Tree.inner`."""
         inner = self.tree.inner
-        rows = np.argsort(self._layout)
+        rows = np.argsort(self.layout)
         own = rows < len(inner)
         return torch.from_numpy(np.where(own, rows, rows[self.tree.parents]))
 
@@ -258,8 +258,17 @@ class HCLT(EncoreModel):
         messages = F.embedding(index, self.emissions.flatten(0, 1))
         if seen is not None:
             messages.masked_fill_(~seen.unsqueeze(2), 1.0)
-        products = messages.new_empty(len(self.tree.inner), len(x), self.num_states)
-        total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+        return self.ascend(messages)
+
+    def ascend(self, messages: Tensor) -> Evidence:
+        """The pass from the leaves to the root, from what each variable says of the state that it depends on.
+
+        Args:
+            messages: (D, N, H), in the order of `layout`; p(x_i | state) up to a factor. It is written over.
+        """
+        N = messages.shape[1]
+        products = messages.new_empty(len(self.tree.inner), N, self.num_states)
+        total = torch.zeros(N, dtype=torch.float64, device=messages.device)
         for level in reversed(self._levels):
             product = products[level.here]
             if level.slots:
@@ -287,7 +296,7 @@ class HCLT(EncoreModel):
         """(D, N) rows of the flat emissions, and (D, N) what is observed, both in the order of the layout."""
         if x.ndim != 2 or x.shape[1] != self.num_variables or x.is_floating_point():
             raise ValueError(f"x is {tuple(x.shape)} {x.dtype}; the tree takes (N, {self.num_variables}) integers")
-        layout = torch.from_numpy(self._layout).to(x.device)
+        layout = torch.from_numpy(self.layout).to(x.device)
         values = x.T[layout].long()
         seen = None
         if observed is not None:
@@ -307,6 +316,13 @@ class HCLT(EncoreModel):
         posterior = torch.empty_like(evidence.products)
         self._descend(evidence, posterior, None)
         return posterior
+
+    def expected(self, evidence: Evidence) -> tuple[Tensor, Tensor]:
+        """p(z_i | what was observed), (inner, N, H), and how often each transition was made, (inner, H, H)."""
+        posterior = torch.empty_like(evidence.products)
+        transitions = torch.zeros_like(self.transitions)
+        self._descend(evidence, posterior, transitions)
+        return posterior, transitions
 
     def _descend(self, evidence: Evidence, posterior: Tensor, transitions: Tensor | None) -> None:
         """Fill `posterior`, and, where wanted, the expected counts of transitions."""
@@ -334,9 +350,7 @@ class HCLT(EncoreModel):
             ValueError: see `log_likelihood`.
         """
         evidence = self.upward(x)
-        posterior = torch.empty_like(evidence.products)
-        transitions = torch.zeros_like(self.transitions)
-        self._descend(evidence, posterior, transitions)
+        posterior, transitions = self.expected(evidence)
         index, _ = self._checked(x, None)
         emissions = self._sums_by_value(posterior, index)
         return Flows(float(evidence.log_likelihood.sum()), posterior[0].sum(0), transitions, emissions)
@@ -345,7 +359,7 @@ class HCLT(EncoreModel):
         """Posteriors (inner, N, H) of the states, added up by the values that depend on them: (D, K, H)."""
         N, H = posterior.shape[1:]
         size = self.num_variables * self.num_values
-        owners = self._states_of[torch.from_numpy(self._layout)]
+        owners = self.states_of[torch.from_numpy(self.layout)]
         if posterior.device.type != "cpu":
             total = torch.zeros(size, H, device=posterior.device, dtype=posterior.dtype)
             total.index_add_(0, index.flatten(), posterior[owners.to(posterior.device)].flatten(0, 1))
@@ -379,7 +393,7 @@ class HCLT(EncoreModel):
         Raises:
             ValueError: see `log_likelihood`.
         """
-        states = self.posteriors(self.upward(x, observed))[self._states_of]
+        states = self.posteriors(self.upward(x, observed))[self.states_of]
         answer = torch.bmm(states, self.emissions.transpose(1, 2)).transpose(0, 1)
         known = F.one_hot(x.long().clamp(0, self.num_values - 1), self.num_values).to(answer.dtype)
         return torch.where(observed.expand(x.shape).unsqueeze(2), known, answer)
@@ -409,18 +423,24 @@ class HCLT(EncoreModel):
         if x is None or observed is None:
             x = torch.zeros(num_samples, D, dtype=torch.long, device=self.prior.device)
             observed = torch.zeros_like(x, dtype=torch.bool)
-        evidence = self.upward(x, observed)
-        states = torch.zeros(len(self.tree.inner), num_samples, dtype=torch.long, device=x.device)
-        states[0] = _draw(evidence.products[0] * self.prior, generator)
+        states = self.sample_states(num_samples, generator, self.upward(x, observed))
+        drawn = [
+            _draw(self.emissions[variable].T[states[place]], generator)
+            for variable, place in enumerate(self.states_of.tolist())
+        ]
+        return torch.where(observed.expand(x.shape), x.long(), torch.stack(drawn, 1))
+
+    @torch.no_grad()
+    def sample_states(self, num_samples: int, generator: torch.Generator, evidence: Evidence | None = None) -> Tensor:
+        """Draw the hidden states, given the evidence of as many samples where there is some; (inner, num_samples)."""
+        states = torch.zeros(len(self.tree.inner), num_samples, dtype=torch.long, device=self.prior.device)
+        top = self.prior.expand(num_samples, -1)
+        states[0] = _draw(top if evidence is None else evidence.products[0] * top, generator)
         for level in self._levels[1:]:
             for child, parent in zip(range(level.start, level.stop), level.above.tolist(), strict=True):
                 rows = self.transitions[child][states[parent]]
-                states[child] = _draw(rows * evidence.products[child], generator)
-        drawn = [
-            _draw(self.emissions[variable].T[states[place]], generator)
-            for variable, place in enumerate(self._states_of.tolist())
-        ]
-        return torch.where(observed.expand(x.shape), x.long(), torch.stack(drawn, 1))
+                states[child] = _draw(rows if evidence is None else rows * evidence.products[child], generator)
+        return states
 
     @torch.no_grad()
     def most_probable(self, x: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
@@ -443,7 +463,7 @@ class HCLT(EncoreModel):
         table = self.emissions.log()
         best, choice = table.max(1)  # (D, H)
         messages = F.embedding(index, table.flatten(0, 1))
-        messages = torch.where(seen.unsqueeze(2), messages, best[self._layout].unsqueeze(1))
+        messages = torch.where(seen.unsqueeze(2), messages, best[self.layout].unsqueeze(1))
         transitions = self.transitions.log()
         inner = len(self.tree.inner)
         picks = torch.zeros(inner, N, self.num_states, dtype=torch.long, device=x.device)
@@ -459,7 +479,7 @@ class HCLT(EncoreModel):
         for level in self._levels[1:]:
             for child, parent in zip(range(level.start, level.stop), level.above.tolist(), strict=True):
                 states[child] = picks[child].gather(1, states[parent].unsqueeze(1))[:, 0]
-        chosen = torch.stack([choice[d][states[place]] for d, place in enumerate(self._states_of.tolist())], 1)
+        chosen = torch.stack([choice[d][states[place]] for d, place in enumerate(self.states_of.tolist())], 1)
         return torch.where(observed.expand(N, D), x.long(), chosen), value
 
 
