@@ -17,7 +17,7 @@ maximisation, from the same counts.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ from encore.base.registry import register_model
 from encore.nn.model import EncoreModel
 from encore.papers.pc_compression.form import SampleForm
 from encore.papers.pc_compression.model import HCLT
+from encore.papers.pc_compression.structure import LEVELS, chow_liu_tree, mutual_information
 
 BINS = 256
 """Values lie 1/256 apart."""
@@ -265,6 +266,11 @@ class IntegerFlow(EncoreModel):
         for level in range(levels):
             self.priors.append(FactorisedPrior() if trees is None else CircuitPrior(trees[level], num_states))
 
+    def fitting_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A flow that was learnt with the plain prior fits one with trees, which begin afresh."""
+        own = {name: one for name, one in self.state_dict().items() if name.startswith("priors.")}
+        return {**own, **state} if not own.keys() & state.keys() else dict(state)
+
     # what every model of the task does
 
     @property
@@ -391,3 +397,11 @@ def residual_levels(model: IntegerFlow, samples: Tensor, num_levels: int = 16) -
                 share = torch.sigmoid((z - mean) / log_scale.exp()).flatten(1)
                 found[level].append((share * num_levels).long().clamp(0, num_levels - 1))
     return [torch.cat(one).numpy() for one in found]
+
+
+def trees_over_latents(model: IntegerFlow, samples: Tensor) -> list[list[int]]:
+    """A Chow-Liu tree for each level over what the flow leaves unexplained; see `residual_levels`."""
+    return [
+        chow_liu_tree(mutual_information(one, LEVELS)).parents.tolist()
+        for one in residual_levels(model, samples, LEVELS)
+    ]

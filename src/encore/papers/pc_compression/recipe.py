@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field
 
 from encore.base.cards import Claim
-from encore.base.configuration import Configuration, Settings, configure
+from encore.base.configuration import Settings, configure
 from encore.base.runtime import Scale
 from encore.data.contracts import DataSplits
 from encore.data.exact import ExactSamples, open_exact, values_of
@@ -23,13 +22,15 @@ from encore.papers.pc_compression.baselines import Rate, measure_codecs
 from encore.papers.pc_compression.bits_back import BitsBackCoder
 from encore.papers.pc_compression.circuit import circuit_of
 from encore.papers.pc_compression.codec import compress, decompress
-from encore.papers.pc_compression.method import HCLTFit
+from encore.papers.pc_compression.method import ExpectationMaximisation, HCLTFit
 from encore.papers.pc_compression.model import HCLT
 from encore.papers.pc_compression.passes import logarithmic_growth, model_size, passes_of
+from encore.papers.pc_compression.photographs import PHOTOGRAPHS, perform_photographs, rates_of
 from encore.papers.pc_compression.pictures import rate_picture
+from encore.papers.pc_compression.scales import DEFAULTS, CompressionConfiguration
 from encore.results.performance import Performance, Plan, Recipe
 from encore.results.record import ArmRecord, comparative_record, exact_record, table_record
-from encore.tasks.lossless_compression import TASK, CompressionFit
+from encore.tasks.lossless_compression import TASK
 from encore.tasks.study import Arm, Study
 
 FitConfiguration = HCLTFit
@@ -39,8 +40,12 @@ HCLT_ARM, NEURAL = "hclt", "bb_ans"
 
 CIRCUITS = (
     Arm(HCLT_ARM, "hclt"),
-    # One state is no state: pixels are independent, and learnt in a few steps.
-    Arm("independent", "hclt", settings={"num_states": 1}),
+    # One state is no state: pixels are independent, whatever the tree, and learnt by counting once.
+    Arm(
+        "independent",
+        "hclt",
+        settings={"num_states": 1, "structure_samples": 2, "training": ExpectationMaximisation(epochs=1)},
+    ),
     Arm("chow_liu_tree", "chow_liu_tree"),
 )
 
@@ -48,50 +53,6 @@ MNIST, FASHION = "mnist", "fashion_mnist"
 
 MNIST_CLAIMS = ("theoretical_rate", "file_rate", "coding_speed", "coding_overhead", "lossless", "coding_passes")
 FILES = ("png", "webp", "jpeg2000", "jpegxl", "jpegxl_sheet", "xz", "zstd")
-
-
-class CompressionConfiguration(Configuration):
-    """Keys of `encore run pc_compression`.
-
-    Attributes:
-        hclt: of the circuits.
-        vae: of the bits-back autoencoder.
-        test_samples: how many of the test pictures are measured and coded; null for all.
-        neural_samples: how many of them the autoencoder codes, which is slow.
-    """
-
-    hclt: HCLTFit = Field(default_factory=HCLTFit)
-    vae: CompressionFit = Field(default_factory=CompressionFit)
-    test_samples: int | None = Field(default=None, ge=10)
-    neural_samples: int = Field(default=2000, ge=10)
-
-
-_VAE: dict[str, Any] = {
-    "training": {
-        "epochs": 20,
-        "batch_size": 128,
-        "learning_rate": 1e-3,
-        "weight_decay": 0.0,
-        "recompute_batch_norm": False,
-        "channels_last": False,
-    }
-}
-
-DEFAULTS: dict[Scale, dict[str, Any]] = {
-    "smoke": {
-        "hclt": {"num_states": 4, "training": {"epochs": 3, "batch_size": 128}},
-        "vae": {**_VAE, "training": {**_VAE["training"], "epochs": 1}},
-        "test_samples": 100,
-        "neural_samples": 30,
-    },
-    "laptop": {"hclt": {"num_states": 32, "training": {"epochs": 24}}, "vae": _VAE},
-    # The official notebook's schedule.
-    "paper": {
-        "hclt": {"num_states": 32, "structure_samples": 60_000, "training": {"epochs": 350}},
-        "vae": {**_VAE, "training": {**_VAE["training"], "epochs": 200}},
-        "neural_samples": 10_000,
-    },
-}
 
 
 class CompressionRecipe(Recipe):
@@ -173,6 +134,8 @@ class CompressionRecipe(Recipe):
                 performance.record(logarithmic_growth(claim, self._open(performance, MNIST), performance.scale))
         for name in self._sets(performance):
             self._perform_set(performance, name)
+        if performance.asks("hybrid_rate"):
+            perform_photographs(performance, self._open(performance, PHOTOGRAPHS))
 
     def _perform_set(self, performance: Performance, name: str) -> None:
         splits = self._open(performance, name)
@@ -181,10 +144,7 @@ class CompressionRecipe(Recipe):
         arms: dict[str, list[ArmRecord]] = {}
         for study in studies:
             arms |= study.perform(performance)
-        theory = {
-            arm.removeprefix(f"{name}_"): [float(row.metrics["bits_per_dimension"] or 0) for row in rows]
-            for arm, rows in arms.items()
-        }
+        theory = {arm.removeprefix(f"{name}_"): rates_of(rows) for arm, rows in arms.items()}
         stand_in = f"{splits.name} stands in for {name}, so there is no verdict" if splits.embedded else ""
         note = self._note(performance, splits)
         baselines = {arm: values for arm, values in theory.items() if arm != HCLT_ARM}
