@@ -286,7 +286,7 @@ def _stacked(pictures: Sequence[Integers], tile: Size | None, name: str, where: 
         raise DataError(f"{where}: a part holds no samples", "give some for training and some for testing")
     if tile is not None:
         return ExactSamples(np.concatenate([cut_tiles(one, tile) for one in pictures]), name)
-    return ExactSamples(np.stack(pictures), name)
+    return ExactSamples(np.ascontiguousarray(np.stack(pictures)), name)
 
 
 def _of_arrays(path: Path, tile: Size | None, seed: int) -> DataSplits:

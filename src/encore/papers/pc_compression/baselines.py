@@ -106,7 +106,7 @@ def measure_codecs(pictures: Bytes) -> dict[str, Rate]:
     """
     rates = {}
     for name, (encode, decode) in picture_formats().items():
-        rates[name] = _rate(list(pictures), encode, decode)
+        rates[name] = _rate(list(np.ascontiguousarray(pictures)), encode, decode)
         if name == "jpegxl":
             rates["jpegxl_sheet"] = _rate([sheet_of(pictures)], encode, decode, pictures.size)
     content = pictures.tobytes()

@@ -90,9 +90,9 @@ DEFAULTS: dict[Scale, dict[str, Any]] = {
     "laptop": {
         "hclt": {"num_states": 32, "training": {"epochs": 20}},
         "vae": _VAE,
-        "photographs": _photographs(8, 10, 8000),
-        "flow": _flow(5, 3, 3, 32, 3, 8000),
-        "joint": _flow(4, 3, 3, 32, 3, 8000),
+        "photographs": _photographs(8, 10, 4000),
+        "flow": _flow(5, 3, 3, 32, 3, 4000),
+        "joint": _flow(4, 3, 3, 32, 3, 4000),
     },
     # The official notebook's schedule.
     "paper": {
