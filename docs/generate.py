@@ -67,7 +67,15 @@ BLOCKS = {
         "encore.tasks.masked_pretraining.model",
         "encore.tasks.masked_pretraining.probes",
     ),
-    "Lossless compression": ("encore.tasks.lossless_compression.task",),
+    "Lossless compression": (
+        "encore.tasks.lossless_compression.task",
+        "encore.papers.pc_compression.estimator",
+        "encore.papers.pc_compression.model",
+        "encore.papers.pc_compression.codec",
+        "encore.papers.pc_compression.coder",
+        "encore.papers.pc_compression.circuit",
+        "encore.papers.pc_compression.integer_flow",
+    ),
     "Data": (
         "encore.data.contracts",
         "encore.data.images",
@@ -186,6 +194,9 @@ def speed() -> str:
             f"{found['created'][:10]}, {found['machine']}, {found['threads']} threads, torch "
             f"{found['versions']['torch']}; input {'×'.join(str(side) for side in found['shape'])}."
         )
+        if "trees" in found:
+            parts.append(trees_table(found))
+            continue
         if "form" in found["rows"][0]:
             parts += [forms_table(found), f"![Speed relative to the masked form](images/benchmarks/{path.stem}.png)"]
             continue
@@ -243,6 +254,34 @@ def forms_table(found: dict[str, Any]) -> str:
         }
         cells = [f"{peaks[form]:.0f}" if form in peaks else "–" for form in forms]
         lines.append(f"| {pair[0]}, {pair[1]} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def trees_table(found: dict[str, Any]) -> str:
+    """Learning and coding with circuits of several sizes, and the share of the machine's limits that they reach."""
+    columns = {
+        "num_states": "states",
+        "parameters": "parameters",
+        "pass_seconds": "EM pass over 60,000 pictures, s",
+        "compress_megabytes_per_second": "compress, MB/s",
+        "decompress_megabytes_per_second": "decompress, MB/s",
+        "parameter_bytes_per_symbol": "parameter bytes a symbol",
+        "bandwidth_share": "EM, share of bandwidth",
+        "arithmetic_share": "EM, share of arithmetic",
+        "coding_arithmetic_share": "coding, share of arithmetic",
+    }
+    lines = ["| " + " | ".join(columns.values()) + " |", "|---" * len(columns) + "|"]
+    for row in found["trees"]:
+        cells = [f"{100 * row[key]:.0f} %" if key.endswith("share") else f"{row[key]:,.4g}" for key in columns]
+        cells[1] = f"{row['parameters']:,}"
+        lines.append("| " + " | ".join(cells) + " |")
+    limits = found["limits"]
+    lines += [
+        "",
+        f"Limits measured in the same run: {limits['gigabytes_per_second']} GB/s of memory, "
+        f"{limits['gigaflops_float32']:.0f} and {limits['gigaflops_float64']:.0f} GFLOP/s in float32 and float64. "
+        f"The tree was found in {found['structure_seconds']} s from 10,000 pictures.",
+    ]
     return "\n".join(lines)
 
 

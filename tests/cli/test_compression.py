@@ -119,3 +119,15 @@ def test_what_cannot_work_is_answered_with_one_line(encore, fitted: Path, tmp_pa
     assert said in answer.err
     assert answer.err.count("\n") == 1
     assert not (tmp_path / "x.pc").exists()
+
+
+def test_a_plain_tree_is_fitted_by_counting(encore, tmp_path: Path):
+    photos = save_pictures(tmp_path / "photos", 40)
+    words = ("fit", "pc_compression", photos, "--set", "model=chow_liu_tree", "--out", tmp_path / "run", "--json")
+    answer = encore(*words, "--progress", "none")
+    assert answer.code == 0, answer.err
+    assert library.load(tmp_path / "run").registered_name == "chow_liu_tree"
+    coding = ("--codec", "pc_compression", "--model", tmp_path / "run", "-o", tmp_path / "x.pc", "--progress", "none")
+    refused = encore("compress", photos, *coding)
+    assert refused.code == 2
+    assert "cannot code with" in refused.err

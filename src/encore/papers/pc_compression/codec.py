@@ -73,19 +73,18 @@ def compress(source: Path, out: Path, model: HCLT, progress: ProgressReporter) -
     start = time.perf_counter()
     opened = open_source(source, model.form)
     coder = TreeCoder(model)
-    raw = list(opened.raw())
     heading = {
         "codec": NAME,
         "kind": opened.kind,
         "model": coder.fingerprint,
         "block_size": BLOCK_SIZE,
-        "raw_blocks": len(raw),
+        "raw_blocks": sum("raw" in item for item in opened.items),
         "items": opened.items,
     }
     done = 0
     with replacing(out) as temporary, temporary.open("wb") as file:
         writer = Writer(file, heading)
-        for one in raw:
+        for one in opened.raw():
             writer.add(one, 0)
         for samples in _regrouped(opened.samples(), opened.num_samples):
             variables = model.form.variables(samples)
