@@ -2,18 +2,22 @@
 
 Samples are coded in blocks of 64, each with a stream of its own, so that a block can be read without the others; the
 samples of a block share what a stream costs beyond its content. Several blocks are coded at once, so that the products
-of matrices are large.
+of matrices are large, and several such groups by threads side by side.
 """
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from encore.base.errors import CheckpointError, DataError, RunFolderError
 from encore.base.files import replacing
@@ -25,6 +29,9 @@ from encore.papers.pc_compression.container import MAGIC, Reader, Writer
 from encore.papers.pc_compression.model import HCLT
 from encore.papers.pc_compression.sources import Taker, open_source, write_folder, write_npz
 from encore.results.codecs import CodecReport
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 NAME = "pc_compression"
 
@@ -86,12 +93,17 @@ def compress(source: Path, out: Path, model: HCLT, progress: ProgressReporter) -
         writer = Writer(file, heading)
         for one in opened.raw():
             writer.add(one, 0)
-        for samples in _regrouped(opened.samples(), opened.num_samples):
+
+        def encoded(samples: Integers) -> list[tuple[bytes, int]]:
             variables = model.form.variables(samples)
             blocks = [variables[at : at + BLOCK_SIZE] for at in range(0, len(variables), BLOCK_SIZE)]
-            for block, stream in zip(blocks, coder.encode(blocks), strict=True):
-                writer.add(stream.astype("<u4").tobytes(), len(block))
-            done += len(samples)
+            streams = coder.encode(blocks)
+            return [(one.astype("<u4").tobytes(), len(block)) for block, one in zip(blocks, streams, strict=True)]
+
+        for group in side_by_side(encoded, _regrouped(opened.samples(), opened.num_samples)):
+            for block, count in group:
+                writer.add(block, count)
+                done += count
             progress.update("compressing", done, opened.num_samples)
         writer.close()
     seconds = time.perf_counter() - start
@@ -163,14 +175,16 @@ class Archive:
             raise IndexError(f"samples {start}…{stop} of {self.num_samples}")
         size = self.reader.heading["block_size"]
         first, last = start // size, -(-stop // size)
-        decoded = self._decoded(range(first, last))
+        numbers = range(first, last)
+        decoded = self._decoded(numbers, self._read(numbers))
         return decoded[start - first * size : stop - first * size]
 
     def all_samples(self, progress: ProgressReporter) -> Iterator[Integers]:
         """All of them, some blocks at a time."""
-        done = 0
-        for first in range(0, len(self._blocks), BLOCKS_AT_ONCE):
-            samples = self._decoded(range(first, min(first + BLOCKS_AT_ONCE, len(self._blocks))))
+        done, total = 0, len(self._blocks)
+        groups = (range(first, min(first + BLOCKS_AT_ONCE, total)) for first in range(0, total, BLOCKS_AT_ONCE))
+        read = ((one, self._read(one)) for one in groups)
+        for samples in side_by_side(lambda one: self._decoded(*one), read):
             done += len(samples)
             progress.update("decompressing", done, self.num_samples)
             yield samples
@@ -179,9 +193,12 @@ class Archive:
         """What was kept as it is."""
         return (self.reader.block(number) for number in range(self.reader.heading["raw_blocks"]))
 
-    def _decoded(self, numbers: Sequence[int]) -> Integers:
+    def _read(self, numbers: Sequence[int]) -> list[bytes]:
         before = self.reader.heading["raw_blocks"]
-        streams = [np.frombuffer(self.reader.block(before + number), "<u4").astype(np.uint32) for number in numbers]
+        return [self.reader.block(before + number) for number in numbers]
+
+    def _decoded(self, numbers: Sequence[int], blocks: Sequence[bytes]) -> Integers:
+        streams = [np.frombuffer(block, "<u4").astype(np.uint32) for block in blocks]
         sizes = [self._blocks[number].num_samples for number in numbers]
         try:
             variables = self._coder.decode(streams, sizes)
@@ -206,6 +223,22 @@ def opened_archive(path: Path, model: HCLT) -> Iterator[Archive]:
         raise unreadable(path, error) from None
     with file:
         yield Archive(Reader(path, file), path, model)
+
+
+def side_by_side(work: Callable[[Given], Made], items: Iterable[Given]) -> Iterator[Made]:
+    """`work` of every item in order, by as many threads as there are cores; items are drawn as they are needed.
+
+    Products of matrices are left one thread each meanwhile.
+    """
+    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[Made]] = deque()
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _regrouped(pieces: Iterator[Integers], total: int) -> Iterator[Integers]:
