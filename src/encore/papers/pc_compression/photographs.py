@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,30 @@ from encore.data.exact import ExactSamples, values_of
 from encore.nn.creation import load
 from encore.papers.pc_compression.baselines import measure_codecs
 from encore.papers.pc_compression.integer_flow import trees_over_latents
+from encore.papers.pc_compression.method import HCLTFit
 from encore.papers.pc_compression.scales import CompressionConfiguration
-from encore.results.performance import Performance
+from encore.results.performance import Performance, Plan
 from encore.results.record import ArmRecord, comparative_record
 from encore.tasks.lossless_compression import TASK
 from encore.tasks.study import Arm, Study
 
 PHOTOGRAPHS = "cifar10"
 HYBRID, FLOW, PIXELS = "pc_idf", "idf", "hclt"
+
+
+def photographs_plans(
+    performance: Performance,
+    splits: DataSplits,
+    circuit_plan: Callable[[Performance, str, DataSplits, HCLTFit], Plan],
+) -> list[Plan]:
+    """What the circuit on the pixels, the flow, and both priors cost."""
+    configuration: CompressionConfiguration = performance.configuration
+    pixel_data = TASK.shortened(splits, configuration.photographs)
+    plans = [circuit_plan(performance, "photographs_hclt", pixel_data, configuration.photographs)]
+    for name, one in (("flow_alone", configuration.flow), (FLOW, configuration.joint), (HYBRID, configuration.joint)):
+        study = Study(TASK, [Arm(name, "integer_flow")], TASK.shortened(splits, one), one)
+        plans.append(study.plan(performance))
+    return plans
 
 
 def perform_photographs(performance: Performance, splits: DataSplits) -> None:

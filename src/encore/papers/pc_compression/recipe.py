@@ -25,7 +25,12 @@ from encore.papers.pc_compression.codec import compress, decompress
 from encore.papers.pc_compression.method import ExpectationMaximisation, HCLTFit
 from encore.papers.pc_compression.model import HCLT
 from encore.papers.pc_compression.passes import logarithmic_growth, model_size, passes_of
-from encore.papers.pc_compression.photographs import PHOTOGRAPHS, perform_photographs, rates_of
+from encore.papers.pc_compression.photographs import (
+    PHOTOGRAPHS,
+    perform_photographs,
+    photographs_plans,
+    rates_of,
+)
 from encore.papers.pc_compression.pictures import rate_picture
 from encore.papers.pc_compression.scales import DEFAULTS, CompressionConfiguration
 from encore.results.performance import Performance, Plan, Recipe
@@ -93,34 +98,23 @@ class CompressionRecipe(Recipe):
         ]
 
     def plan(self, performance: Performance) -> Plan:
-        """Times an EM step on a tree of the data's size, and a step of the autoencoder."""
+        """Times an EM step on a tree of the data's size, and a step of each network."""
         configuration: CompressionConfiguration = performance.configuration
-        data, arms, seconds, memory = [], [], 20.0, 0
+        plans = []
         for name in self._sets(performance):
             splits = self._open(performance, name)
-            shape = splits.train.dataset.values.shape[1:] if hasattr(splits.train, "dataset") else None
-            values = values_of(splits.train)[: configuration.hclt.training.batch_size]
-            D, H = math.prod(shape or values.shape[1:]), configuration.hclt.num_states
-            model = HCLT([-1, *((child - 1) // 2 for child in range(1, D))], 256, H, values.shape[1:])
-            x = torch.from_numpy(model.form.variables(values))
-            model.flows(x)
-            started = time.perf_counter()
-            model.flows(x)
-            epochs = configuration.hclt.training.total
-            seconds += len(performance.seeds) * epochs * (time.perf_counter() - started) * len(splits.train) / len(x)
-            memory = max(memory, 20 * x.numel() * H)
-            neural = self._studies(performance, name, splits)[1].plan(performance)
-            seconds += neural.seconds
-            data += neural.data
-            arms += [f"{name}_{HCLT_ARM}: hclt, {model.num_free_parameters / 1e6:.3f} M parameters", *neural.arms]
+            plans.append(_circuit_plan(performance, f"{name}_{HCLT_ARM}", splits, configuration.hclt))
+            plans.append(self._studies(performance, name, splits)[1].plan(performance))
+        if performance.asks("hybrid_rate"):
+            plans += photographs_plans(performance, self._open(performance, PHOTOGRAPHS), _circuit_plan)
         return Plan(
-            data=data,
-            arms=arms,
+            data=list(dict.fromkeys(one for plan in plans for one in plan.data)),
+            arms=[one for plan in plans for one in plan.arms],
             seeds=list(performance.seeds),
-            seconds=1.2 * seconds,
-            memory_bytes=memory + 700 * 2**20,
-            disk_bytes=100 * 2**20,
-            notes=["time from one EM step and one training step, timed here"],
+            seconds=20 + sum(plan.seconds for plan in plans),
+            memory_bytes=max((plan.memory_bytes for plan in plans), default=700 * 2**20),
+            disk_bytes=100 * 2**20 + sum(plan.disk_bytes for plan in plans),
+            notes=["time from one EM step and one training step of each network, timed here"],
         )
 
     # performing
@@ -323,6 +317,28 @@ class CompressionRecipe(Recipe):
         path = performance.path / "rate_speed.png"
         rate_picture(files, path)
         performance.picture(path, "Rate over speed of decompression; arrows point to better.")
+
+
+def _circuit_plan(performance: Performance, name: str, splits: DataSplits, configuration: HCLTFit) -> Plan:
+    """What learning a circuit costs, from one EM step on a balanced tree over as many pixels."""
+    values = values_of(splits.train)[: configuration.training.batch_size]
+    D, H = math.prod(values.shape[1:]), configuration.num_states
+    model = HCLT([-1, *((child - 1) // 2 for child in range(1, D))], 256, H, values.shape[1:])
+    x = torch.from_numpy(model.form.variables(values))
+    model.flows(x)
+    started = time.perf_counter()
+    model.flows(x)
+    epoch = (time.perf_counter() - started) * len(splits.train) / len(x)
+    structure = 1e-12 * (16 * D) ** 2 * configuration.structure_samples
+    size = sum(one.nbytes for one in model.state_dict().values())
+    return Plan(
+        data=[f"{splits.name} ({', '.join(f'{part} {count}' for part, count in splits.sizes().items())})"],
+        arms=[f"{name}: hclt, {model.num_free_parameters / 1e6:.3f} M parameters"],
+        seeds=list(performance.seeds),
+        seconds=1.2 * len(performance.seeds) * (structure + configuration.training.total * epoch),
+        memory_bytes=700 * 2**20 + 20 * x.numel() * H,
+        disk_bytes=len(performance.seeds) * size,
+    )
 
 
 def _figures(rate: Rate) -> dict[str, float]:
