@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -235,3 +237,45 @@ def test_arrays_of_any_shape_and_content_come_back(tmp_path: Path, data):
     compress(tmp_path / "in.npz", tmp_path / "x.pc", model, SILENT)
     decompress(tmp_path / "x.pc", tmp_path / "out.npz", model, SILENT)
     assert_equal_npz(tmp_path / "in.npz", tmp_path / "out.npz")
+
+
+def test_writers_of_one_file_do_not_meet(tmp_path: Path):
+    model = model_of((3, 3))
+    for number in range(4):
+        np.savez(tmp_path / f"{number}.npz", x=pixels(300, 3, 3, seed=number))
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda number: compress(tmp_path / f"{number}.npz", tmp_path / "x.pc", model, SILENT), range(4)))
+    with opened_archive(tmp_path / "x.pc", model) as archive:
+        found = archive.samples(0, 300)
+    assert any(np.array_equal(found, pixels(300, 3, 3, seed=number)) for number in range(4))
+    assert len(list(tmp_path.iterdir())) == 5
+
+
+def test_what_is_interrupted_leaves_nothing(tmp_path: Path):
+    class Interrupted(SilentProgress):
+        def update(self, stage, step, total=None, metrics=None):
+            raise KeyboardInterrupt
+
+    np.savez(tmp_path / "in.npz", x=pixels(300, 3, 3))
+    model = model_of((3, 3))
+    with pytest.raises(KeyboardInterrupt):
+        compress(tmp_path / "in.npz", tmp_path / "x.pc", model, Interrupted())
+    assert [one.name for one in tmp_path.iterdir()] == ["in.npz"]
+    compress(tmp_path / "in.npz", tmp_path / "x.pc", model, SILENT)
+    with pytest.raises(KeyboardInterrupt):
+        decompress(tmp_path / "x.pc", tmp_path / "out.npz", model, Interrupted())
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["in.npz", "x.pc"]
+
+
+def test_more_data_than_is_kept_in_memory_goes_through(tmp_path: Path):
+    """What is held at once does not grow with the data."""
+    model = model_of((4, 4))
+    peaks = []
+    for count in (4_000, 40_000):
+        np.savez(tmp_path / "in.npz", x=np.broadcast_to(pixels(4, 4), (count, 4, 4)))
+        tracemalloc.start()
+        compress(tmp_path / "in.npz", tmp_path / "x.pc", model, SILENT)
+        decompress(tmp_path / "x.pc", tmp_path / f"{count}.npz", model, SILENT)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.5 * peaks[0] + 2**20
