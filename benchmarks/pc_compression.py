@@ -20,9 +20,12 @@ import numpy as np
 import torch
 
 from benchmarks.harness import say, write_results
+from encore.papers.pc_compression.circuit import PathCoder, circuit_of
 from encore.papers.pc_compression.coder import TreeCoder
 from encore.papers.pc_compression.method import learn_structure, maximise
 from encore.papers.pc_compression.model import HCLT
+from encore.papers.pc_compression.passes import shrunk
+from encore.papers.pc_compression.structure import LEVELS, chow_liu_tree, mutual_information
 
 BATCH = 512
 """Of EM."""
@@ -95,6 +98,31 @@ def coding(model: HCLT, pictures: np.ndarray, rounds: int, limit: dict[str, floa
     }
 
 
+def growth(pictures: np.ndarray, rounds: int) -> list[dict[str, float]]:
+    """Microseconds a pixel of coding on balanced trees of several sizes: the walk, paths, and a pass for each pixel.
+
+    64 pictures, 8 states, 16 values; the time of a pass for each pixel is that of one pass, times the pixels.
+    """
+    return [_growth_at(side, pictures[:5000].reshape(-1, 28, 28), rounds) for side in (7, 14, 28)]
+
+
+def _growth_at(side: int, pictures: np.ndarray, rounds: int) -> dict[str, float]:
+    small = shrunk(pictures, 28 // side).reshape(len(pictures), -1) * LEVELS // 256
+    tree = chow_liu_tree(mutual_information(small, LEVELS), "balanced")
+    model = HCLT(tree.parents.tolist(), LEVELS, 8)
+    model.randomise(torch.Generator().manual_seed(0))
+    circuit, block = circuit_of(model), small[:64]
+    walk, paths = TreeCoder(model), PathCoder(circuit)
+    works: dict[str, Callable[[], Any]] = {
+        "walk": lambda: walk.encode([block]),
+        "paths": lambda: paths.encode([block]),
+        "passes": lambda: circuit.log_likelihood(block),
+    }
+    pixel = {name: seconds(work, rounds) / block.size * 1e6 for name, work in works.items()}
+    pixel["passes"] *= side * side
+    return {"side": side, **{f"{name}_microseconds": round(value, 3) for name, value in pixel.items()}}
+
+
 def pyjuice_pass(x: torch.Tensor, num_states: int, rounds: int) -> float:
     """Seconds of an EM pass over 60,000 pictures in pyjuice."""
     import pyjuice as juice
@@ -144,11 +172,15 @@ def main() -> None:
             row["pyjuice_pass_seconds"] = pyjuice_pass(batch.long(), num_states, options.rounds)
         rows.append({key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()})
         say("  ".join(f"{key} {value:.4g}" for key, value in row.items()))
+    grown = growth(train, options.rounds)
+    for row in grown:
+        say("  ".join(f"{key} {value}" for key, value in row.items()))
     content = {
         "shape": [BATCH, 784],
         "limits": {key: round(value, 1) for key, value in limit.items()},
         "structure_seconds": round(structure, 1),
         "trees": rows,
+        "growth": grown,
     }
     write_results("pc_compression", content, torch.device(options.device))
 

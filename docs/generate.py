@@ -275,6 +275,14 @@ def trees_table(found: dict[str, Any]) -> str:
         cells = [f"{100 * row[key]:.0f} %" if key.endswith("share") else f"{row[key]:,.4g}" for key in columns]
         cells[1] = f"{row['parameters']:,}"
         lines.append("| " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "| side of the picture | walk, µs a pixel | paths, µs a pixel | a pass for each pixel, µs |",
+        "|---|---|---|---|",
+    ]
+    for row in found["growth"]:
+        cells = [f"{row[key]:.3g}" for key in ("walk_microseconds", "paths_microseconds", "passes_microseconds")]
+        lines.append(f"| {row['side']} | " + " | ".join(cells) + " |")
     limits = found["limits"]
     lines += [
         "",
