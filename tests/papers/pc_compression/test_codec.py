@@ -18,6 +18,7 @@ from encore.base.progress import SilentProgress
 from encore.data.exact import read_picture
 from encore.papers.pc_compression.codec import compress, decompress, opened_archive
 from encore.papers.pc_compression.model import HCLT
+from encore.papers.pc_compression.sources import inside
 
 pytest.importorskip("constriction")
 
@@ -279,3 +280,9 @@ def test_more_data_than_is_kept_in_memory_goes_through(tmp_path: Path):
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.5 * peaks[0] + 2**20
+
+
+@pytest.mark.parametrize("name", ["../a.png", "/tmp/a.png", "b/../../a.png", ""])
+def test_a_files_names_do_not_lead_out_of_its_folder(name):
+    with pytest.raises(DataError, match="no place inside"):
+        inside(name)

@@ -9,7 +9,7 @@ import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -252,6 +252,7 @@ def write_folder(items: list[dict[str, Any]], samples: Iterator[Integers], form:
         out: absent, or an empty folder.
 
     Raises:
+        DataError: a name leads out of the folder.
         RunFolderError: it cannot be written.
     """
     take = Taker(samples)
@@ -261,7 +262,7 @@ def write_folder(items: list[dict[str, Any]], samples: Iterator[Integers], form:
             shape = item["shape"]
             tiles = take(num_tiles(shape, form.shape) if form.tiles else 1)
             picture = join_tiles(tiles, shape) if form.tiles else tiles[0]
-            file = temporary / item["name"]
+            file = temporary / inside(item["name"])
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(picture.astype(np.uint8)).save(file, lossless=True)  # a word that WebP alone looks at
         if out.exists():
@@ -300,6 +301,19 @@ def _write_header(file: Any, item: dict[str, Any], dtype: np.dtype[Any]) -> None
     description = {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": tuple(item["shape"])}
     npy.write_array_header_1_0(heading, description)
     file.write(heading.getvalue())
+
+
+def inside(name: str) -> PurePosixPath:
+    """A name that stays inside the folder that it is written to; a file may come from anybody.
+
+    Raises:
+        DataError: it does not.
+    """
+    path = PurePosixPath(name)
+    foreign = os.name == "nt" and ("\\" in name or ":" in name)
+    if not path.parts or path.is_absolute() or ".." in path.parts or foreign:
+        raise DataError(f"the compressed file names '{name}', which is no place inside a folder", "do not trust it")
+    return path
 
 
 class Taker:
