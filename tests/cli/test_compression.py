@@ -102,7 +102,10 @@ def test_a_killed_fit_reaches_the_same_model(tmp_path: Path):
     [
         (("compress", "{photos}", "-o", "x.pc", "--codec", "pc_compression"), "needs a model on both sides"),
         (("compress", "{photos}", "-o", "x.pc", "--codec", "hornet", "--model", "{run}"), "has no 'compress'"),
-        (("compress", "{photos}", "-o", "{photos}", "--codec", "pc_compression", "--model", "{run}"), "is a folder"),
+        (
+            ("compress", "{photos}", "-o", "{photos}", "--codec", "pc_compression", "--model", "{run}"),
+            "is there already",
+        ),
         (("compress", "nowhere", "-o", "x.pc", "--codec", "pc_compression", "--model", "{run}"), "does not exist"),
         (("decompress", "nowhere", "-o", "x", "--model", "{run}"), "does not exist"),
         (("decompress", "{run}/model.safetensors", "-o", "x", "--model", "{run}"), "was not made by encore compress"),

@@ -54,6 +54,9 @@ def lossless_pictures(folder: Path) -> list[Path]:
 
     for place, folders, names in os.walk(folder, onerror=refuse):
         folders.sort(key=natural_order)
+        for name in folders:
+            if (Path(place) / name).is_symlink():
+                raise DataError(f"{Path(place) / name} is a link to a folder", "put the pictures themselves there")
         found += [Path(place) / name for name in sorted(names, key=natural_order)]
     for file in found:
         suffix = file.suffix.lower()
@@ -72,18 +75,39 @@ def picture_shape(file: Path) -> tuple[int, ...]:
     """
     try:
         with Image.open(file) as image:
-            num_frames: int = getattr(image, "n_frames", 1)
-            if image.mode not in ("L", "RGB") or num_frames > 1:
-                frames = f" of {num_frames} frames" if num_frames > 1 else ""
+            odd = _oddity(image)
+            if odd:
                 raise DataError(
-                    f"{file} is a picture of mode {image.mode}{frames}",
+                    f"{file} is a picture {odd}",
                     "grey (L) and RGB of 8 bits are taken, without alpha, palette or further frames",
                 )
             return (image.height, image.width) if image.mode == "L" else (image.height, image.width, 3)
     except UnidentifiedImageError:
         raise DataError(f"{file} is no picture, or is damaged", "repair it or leave it out") from None
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{file}: {error}", "cut it into parts first") from None
     except OSError as error:
         raise unreadable(file, error) from None
+
+
+def _oddity(image: Image.Image) -> str | None:
+    """What of a picture Pillow would change in reading it as grey or RGB of 8 bits; None if nothing."""
+    num_frames: int = getattr(image, "n_frames", 1)
+    if image.mode not in ("L", "RGB"):
+        return f"of mode {image.mode}"
+    if num_frames > 1:
+        return f"of {num_frames} frames"
+    if "transparency" in image.info:
+        return "with a transparent colour"
+    # How the stored pixels are unpacked: a raw mode, and of PNM the largest value.
+    tiles: Any = getattr(image, "tile", None)
+    tile = tiles[0] if tiles else None
+    words = () if tile is None else tile.args if isinstance(tile.args, tuple) else (tile.args,)
+    if any(isinstance(word, str) and ";" in word for word in words):
+        return f"stored as {words[0]}"
+    if tile is not None and tile.codec_name.startswith("ppm") and words[-1] != 255:
+        return f"of values up to {words[-1]}"
+    return None
 
 
 def read_picture(file: Path) -> NDArray[np.uint8]:
@@ -95,7 +119,7 @@ def read_picture(file: Path) -> NDArray[np.uint8]:
     try:
         with Image.open(file) as image:
             return np.asarray(image)
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{file} is damaged ({error})", "repair it or leave it out") from None
 
 
@@ -305,6 +329,10 @@ def _of_arrays(path: Path, tile: Size | None, seed: int) -> DataSplits:
             raise DataError(f"{path}: {name} is {values.dtype} of shape {values.shape}", "due are integers (N, …)")
         if not values.size:
             raise DataError(f"{path}: {name} holds no values", "give some samples")
+        if int(values.max()) > np.iinfo(np.int64).max:
+            raise DataError(
+                f"{path}: {name} holds values up to {values.max()}", "give categories, some thousands at most"
+            )
         if tile is not None and values.ndim not in (3, 4):
             raise DataError(f"{path}: {name} of shape {values.shape} holds no pictures", "leave tile out")
         if values.shape[1:] != arrays[wanted[0]].shape[1:] and tile is None:

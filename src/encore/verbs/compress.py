@@ -35,8 +35,8 @@ def compress(
     """
     room = _codec(codec)
     out = Path(out)
-    if out.is_dir():
-        raise InputError(f"-o {out} is a folder", "name the file to be written")
+    if out.exists():
+        raise InputError(f"-o {out} is there already", "name another file")
     report: CodecReport = room.compress(Path(source), out, _model(room, model), progress or SilentProgress())
     return report
 
@@ -71,7 +71,7 @@ def decompress(
         room = _codec(slug)
         if room.recognises(start):
             opened = _model(room, model)
-            report: CodecReport = room.decompress(source, Path(out), opened, progress or SilentProgress())
+            report: CodecReport = room.decompress(source, Path(out).absolute(), opened, progress or SilentProgress())
             return report
     raise DataError(f"{source} was not made by encore compress, or its first bytes are damaged", "copy it again")
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -170,7 +170,7 @@ class TreeCoder(Symbols):
         model: its tables are read once.
 
     Attributes:
-        fingerprint: the same for two models exactly where they write the same bits.
+        fingerprint: the same for two models exactly where they write the same bits for the same samples.
 
     Raises:
         InputError: the tree has so many states that sums would not be exact.
@@ -181,6 +181,7 @@ class TreeCoder(Symbols):
         bits = self.table_bits(model.num_states)
         self._steps = walk(model)
         place_of = {variable: place for place, variable in enumerate(model.tree.inner.tolist())}
+        model = model.cpu()
         transitions = integers(model.transitions.numpy(), bits)
         self._down = {variable: transitions[place] for variable, place in place_of.items()}
         self._up = {variable: np.ascontiguousarray(one.T) for variable, one in self._down.items()}
@@ -188,11 +189,11 @@ class TreeCoder(Symbols):
         self._rows = emissions
         self._columns = np.ascontiguousarray(emissions.transpose(0, 2, 1))
         self._prior = scaled(integers(model.prior.numpy()[None], bits))
-        self.fingerprint = self._fingerprint(transitions, emissions)
+        self.fingerprint = self._fingerprint(repr(model.form), transitions, emissions)
 
-    def _fingerprint(self, *tables: Floats) -> str:
-        """Of everything that decides the bits."""
-        digest = hashlib.sha256(repr(self._steps).encode())
+    def _fingerprint(self, form: str, *tables: Floats) -> str:
+        """Of everything that decides the bits, and what they mean."""
+        digest = hashlib.sha256((form + repr(self._steps)).encode())
         for one in (self._prior, *tables):
             digest.update(repr(one.shape).encode() + one.astype("<i8").tobytes())
         return digest.hexdigest()
@@ -240,9 +241,3 @@ def _coding() -> Any:
 def _family() -> Any:
     """Categorical distributions whose weights come with each call; no weight becomes impossible."""
     return _coding().model.Categorical(lazy=True)
-
-
-def blocks_of(samples: NDArray[Any], size: int) -> Iterator[NDArray[Any]]:
-    """(N, D) → consecutive (≤ size, D)."""
-    for start in range(0, len(samples), size):
-        yield samples[start : start + size]

@@ -2,9 +2,9 @@
 
 ```text
 "\\x89ENCPC\\r\\n\\x1a\\n"  10 bytes; a copy in text mode damages it
-u16 version · u32 length · JSON heading · u32 CRC of the heading
+u16 version · u32 length · heading, zlib of JSON · u32 CRC of all before it
 block, block, …            each the words of one range coder, little-endian
-index                      zlib of one (u64 offset, u32 bytes, u32 samples, u32 CRC) per block
+index                      zlib of one (u64 offset, u64 bytes, u32 samples, u32 CRC, u32 CRC of the content) per block
 footer                     u64 offset of the index · u32 its bytes · u32 its CRC · "ENCPCEND"
 ```
 
@@ -29,7 +29,7 @@ END = b"ENCPCEND"
 VERSION = 1
 
 _HEADING = struct.Struct("<HI")
-_ENTRY = struct.Struct("<QIII")
+_ENTRY = struct.Struct("<QQIII")
 _FOOTER = struct.Struct("<QII8s")
 
 
@@ -42,12 +42,14 @@ class Entry:
         num_bytes: of the block.
         num_samples: that it holds.
         checksum: CRC-32 of its bytes.
+        content: CRC-32 of what they decode to.
     """
 
     offset: int
     num_bytes: int
     num_samples: int
     checksum: int
+    content: int
 
 
 class Writer:
@@ -60,19 +62,20 @@ class Writer:
 
     def __init__(self, file: BufferedWriter, heading: dict[str, Any]) -> None:
         self._file, self._entries = file, list[Entry]()
-        content = json.dumps(heading, ensure_ascii=False, separators=(",", ":")).encode()
+        # Names need not be Unicode; what is none is written as an escape.
+        content = zlib.compress(json.dumps(heading, separators=(",", ":")).encode(), 9)
         start = MAGIC + _HEADING.pack(VERSION, len(content)) + content
         file.write(start + struct.pack("<I", zlib.crc32(start)))
 
-    def add(self, block: bytes, num_samples: int) -> None:
-        """Write one block."""
-        self._entries.append(Entry(self._file.tell(), len(block), num_samples, zlib.crc32(block)))
+    def add(self, block: bytes, num_samples: int, content: int = 0) -> None:
+        """Write one block; `content` is the CRC-32 of what it decodes to."""
+        self._entries.append(Entry(self._file.tell(), len(block), num_samples, zlib.crc32(block), content))
         self._file.write(block)
 
     def close(self) -> None:
         """Write index and footer; the file is whole only then."""
         packed = b"".join(
-            _ENTRY.pack(one.offset, one.num_bytes, one.num_samples, one.checksum) for one in self._entries
+            _ENTRY.pack(one.offset, one.num_bytes, one.num_samples, one.checksum, one.content) for one in self._entries
         )
         index = zlib.compress(packed, 9)
         offset = self._file.tell()
@@ -87,7 +90,7 @@ class Reader:
         file: open for reading.
 
     Attributes:
-        heading: JSON values.
+        heading: a JSON value.
         entries: of all blocks.
 
     Raises:
@@ -116,7 +119,7 @@ class Reader:
         content, checksum = file.read(length), struct.unpack("<I", file.read(4))[0]
         if zlib.crc32(start + content) != checksum:
             raise self._damaged("its heading")
-        self.heading: dict[str, Any] = json.loads(content)
+        self.heading: Any = json.loads(zlib.decompress(content))
         file.seek(size - _FOOTER.size)
         offset, num_bytes, checksum, end = _FOOTER.unpack(file.read(_FOOTER.size))
         if end != END:

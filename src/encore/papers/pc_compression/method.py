@@ -86,7 +86,7 @@ class ExpectationMaximisation(Configuration):
         if epoch >= self.epochs:
             return None
         start, middle, end = self.inertia
-        first = round(self.first_phase * self.epochs)
+        first = max(round(self.first_phase * self.epochs), 1) if self.first_phase else 0
         if epoch < first:
             return start + (middle - start) * epoch / max(first - 1, 1)
         return middle + (end - middle) * (epoch - first + 1) / (self.epochs - first)

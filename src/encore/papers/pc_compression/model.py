@@ -31,8 +31,9 @@ from encore.nn.model import EncoreModel
 from encore.papers.pc_compression.form import SampleForm
 from encore.papers.pc_compression.structure import Tree
 
-_TINY = 1e-30
-"""What divides nothing by zero; messages of float32 are either far above it or no message at all."""
+_TINY = 1e-37
+"""What divides nothing by zero: the smallest numbers of float32. Three factors are multiplied before a sum is divided
+out, each at least the share of a pseudocount in a large set, some 1e-10."""
 
 
 @dataclass(frozen=True)
@@ -277,7 +278,7 @@ class HCLT(EncoreModel):
                 product.copy_(messages[level.here])
             for number, children in enumerate(level.slots[1:], start=2):
                 product[: len(children)] *= messages[children]
-                if number % 4 == 0:
+                if number % 2 == 0:
                     total += self._normalise(product)
             total += self._normalise(product)
             if level.start:
@@ -288,8 +289,8 @@ class HCLT(EncoreModel):
     @staticmethod
     def _normalise(product: Tensor) -> Tensor:
         """Divide (n, N, H) by its sums over H, in place; the sum of their logarithms over n, (N,) float64."""
-        sums = product.sum(2)
-        product /= sums.clamp(min=_TINY).unsqueeze(2)
+        sums = product.sum(2).clamp_(min=_TINY)
+        product /= sums.unsqueeze(2)
         return sums.log().sum(0, dtype=torch.float64)
 
     def _checked(self, x: Tensor, observed: Tensor | None) -> tuple[Tensor, Tensor | None]:

@@ -6,8 +6,10 @@ import lzma
 import os
 import shutil
 import zipfile
+import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -23,7 +25,10 @@ from encore.data.images import unreadable
 from encore.papers.pc_compression.form import Integers, SampleForm
 
 CHUNK = 1024
-"""Samples of an array that are read at once."""
+"""Samples of an array that are read at once, if they are small."""
+
+CHUNK_BYTES = 2**24
+"""Their bytes, if they are not."""
 
 
 class Source(ABC):
@@ -108,6 +113,9 @@ class FolderSource(Source):
         """
         for item in self.items:
             picture = read_picture(self.path / item["name"])
+            refused = self.form.refusal(self.form.shape, int(picture.min()), int(picture.max()))
+            if refused:
+                raise DataError(f"{self.path / item['name']}: {refused}", "fit a model to pictures with these values")
             yield cut_tiles(picture, self.form.shape) if self.form.tiles else picture[None]
 
 
@@ -130,7 +138,7 @@ class NpzSource(Source):
         reasons = []
         with self._opened() as archive:
             for member in archive.namelist():
-                with archive.open(member) as file:
+                with _member(path, archive, member) as file:
                     shape, dtype, fortran = _header(path, member, file)
                 item: dict[str, Any] = {"name": member, "shape": list(shape), "dtype": npy.dtype_to_descr(dtype)}
                 refused = "in Fortran's order" if fortran else self._refusal(shape, dtype)
@@ -176,7 +184,7 @@ class NpzSource(Source):
         """
         with self._opened() as archive:
             for item in self.items:
-                if "raw" in item:
+                if item.get("raw"):
                     continue
                 for part in _parts(self.path, archive, item["name"]):
                     extremes = (int(part.min()), int(part.max())) if part.size else (None, None)
@@ -195,11 +203,10 @@ class NpzSource(Source):
         """As `Source.raw`: members as they lie in the archive, by LZMA."""
         with self._opened() as archive:
             for item in self.items:
-                if "raw" in item:
-                    try:
-                        yield lzma.compress(archive.read(item["name"]), preset=6)
-                    except (zipfile.BadZipFile, zipfile.zlib.error, EOFError) as error:  # type: ignore[attr-defined]
-                        raise _damaged(self.path, item["name"], error) from None
+                if item.get("raw"):
+                    with _member(self.path, archive, item["name"]) as file:
+                        content = file.read()
+                    yield lzma.compress(content, preset=6)
 
 
 def _header(path: Path, member: str, file: Any) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
@@ -219,22 +226,34 @@ def _header(path: Path, member: str, file: Any) -> tuple[tuple[int, ...], np.dty
     return shape, dtype, fortran and len(shape) > 1
 
 
+@contextmanager
+def _member(path: Path, archive: zipfile.ZipFile, member: str) -> Iterator[Any]:
+    """Open one array of an archive; whatever is wrong with it while it is read is said in one line.
+
+    Raises:
+        DataError: it is damaged, encrypted, or packed in a way that is not known.
+    """
+    try:
+        with archive.open(member) as file:
+            yield file
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, NotImplementedError) as error:
+        raise _damaged(path, member, error) from None
+
+
 def _damaged(path: Path, member: str, error: BaseException) -> DataError:
     return DataError(f"{path}, {member} is damaged ({error})", "save it again with numpy.savez")
 
 
 def _parts(path: Path, archive: zipfile.ZipFile, member: str) -> Iterator[Integers]:
     """An array of an open `.npz`, up to `CHUNK` samples at a time."""
-    with archive.open(member) as file:
+    with _member(path, archive, member) as file:
         shape, dtype, _ = _header(path, member, file)
-        row = int(np.prod(shape[1:], dtype=np.int64))
-        for start in range(0, shape[0], CHUNK):
-            count = min(CHUNK, shape[0] - start)
-            try:
-                content = file.read(count * row * dtype.itemsize)
-            except (zipfile.BadZipFile, zipfile.zlib.error, EOFError) as error:  # type: ignore[attr-defined]
-                raise _damaged(path, member, error) from None
-            if len(content) < count * row * dtype.itemsize:
+        row = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
+        rows = max(min(CHUNK_BYTES // max(row, 1), CHUNK), 1)
+        for start in range(0, shape[0], rows):
+            count = min(rows, shape[0] - start)
+            content = file.read(count * row)
+            if len(content) < count * row:
                 raise _damaged(path, member, EOFError("it ends too early"))
             yield np.frombuffer(content, dtype).reshape(count, *shape[1:])
 
@@ -255,7 +274,7 @@ def write_folder(items: list[dict[str, Any]], samples: Iterator[Integers], form:
         DataError: a name leads out of the folder.
         RunFolderError: it cannot be written.
     """
-    take = Taker(samples)
+    take = Taker(samples, form.shape)
     temporary = out.with_name(f".{out.name}.{os.getpid()}.partial")
     try:
         for item in items:
@@ -278,12 +297,12 @@ def write_npz(
     items: list[dict[str, Any]], samples: Iterator[Integers], raw: Iterator[bytes], form: SampleForm, out: Path
 ) -> None:
     """Write the arrays of an `.npz`, piece by piece. Arguments: see `write_folder`; `raw` as `Source.raw` gave them."""
-    take = Taker(samples)
+    take = Taker(samples, form.shape)
     with replacing(out) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         for item in items:
             with archive.open(item["name"], "w", force_zip64=True) as file:
-                if "raw" in item:
-                    file.write(lzma.decompress(next(raw)))
+                if item.get("raw"):
+                    file.write(_unpacked(next(raw), out))
                     continue
                 dtype = npy.descr_to_dtype(item["dtype"])
                 _write_header(file, item, dtype)
@@ -316,14 +335,28 @@ def inside(name: str) -> PurePosixPath:
     return path
 
 
-class Taker:
-    """Hands out as many samples as are asked for, from pieces of any length."""
+def _unpacked(content: bytes, out: Path) -> bytes:
+    try:
+        return lzma.decompress(content)
+    except lzma.LZMAError as error:
+        raise DataError(f"an array of {out} does not unpack ({error})", "compress the data again") from None
 
-    def __init__(self, pieces: Iterator[Integers]) -> None:
-        self._pieces, self._left = pieces, list[Integers]()
+
+class Taker:
+    """Hands out as many samples as are asked for, from pieces of any length.
+
+    Args:
+        pieces: (n, *shape) arrays.
+        shape: of a sample.
+    """
+
+    def __init__(self, pieces: Iterator[Integers], shape: Sequence[int]) -> None:
+        self._pieces, self._shape, self._left = pieces, tuple(shape), list[Integers]()
 
     def __call__(self, count: int) -> Integers:
         """The next `count` samples, (count, *shape)."""
+        if not count:
+            return np.zeros((0, *self._shape), np.int64)
         while sum(map(len, self._left)) < count:
             self._left.append(next(self._pieces))
         whole = np.concatenate(self._left) if len(self._left) > 1 else self._left[0]

@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 from PIL import Image
+from pydantic import Field
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -42,7 +43,7 @@ class CompressionFit(FitConfiguration):
 
     model: str = "bits_back_vae"
     tile: ImageSize = None
-    train_samples: int | None = None
+    train_samples: int | None = Field(default=None, ge=2)
 
 
 @runtime_checkable
