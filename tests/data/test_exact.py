@@ -1,5 +1,6 @@
 """Integer samples as they are stored, and what is wrong with them."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -87,3 +88,41 @@ def test_pictures_that_differ_are_refused(tmp_path: Path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no pictures"):
         open_exact(str(tmp_path / "empty"))
+
+
+def pnm(kind: bytes, largest: int, count: int) -> bytes:
+    return kind + b"\n4 3\n%d\n" % largest + bytes(count)
+
+
+ODD = {
+    "16 bits in colour": ("a.png", lambda: codecs().png_encode(np.zeros((3, 4, 3), np.uint16))),
+    "16 bits in a ppm": ("a.ppm", lambda: pnm(b"P6", 65535, 72)),
+    "4 bits in a pgm": ("a.pgm", lambda: pnm(b"P5", 15, 12)),
+    "a transparent colour": ("a.png", lambda: with_transparency()),
+}
+
+
+def codecs():
+    return pytest.importorskip("imagecodecs")
+
+
+def with_transparency() -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((3, 4, 3), np.uint8)).save(file, "PNG", transparency=(0, 0, 0))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_pictures_that_reading_would_change_are_refused(tmp_path: Path, name):
+    file, content = ODD[name]
+    (tmp_path / file).write_bytes(content())
+    with pytest.raises(DataError, match="is a picture"):
+        open_exact(str(tmp_path))
+
+
+def test_links_to_folders_are_not_left_out_silently(tmp_path: Path):
+    save(tmp_path / "elsewhere" / "0.png", 4, 4)
+    save(tmp_path / "here" / "1.png", 4, 4)
+    (tmp_path / "here" / "link").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="link to a folder"):
+        open_exact(str(tmp_path / "here"))

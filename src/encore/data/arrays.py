@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from encore.base.errors import DataError
 from encore.data.images import unreadable
 
-_DAMAGE = (
+DAMAGE = (
     OSError,
     EOFError,
     ValueError,
@@ -54,7 +54,7 @@ def read_arrays(path: Path, due: Collection[str], optional: Collection[str] = ()
         raise DataError(f"{path} does not exist", "check the path") from None
     except (IsADirectoryError, PermissionError) as error:
         raise unreadable(path, error) from None
-    except _DAMAGE as error:
+    except DAMAGE as error:
         if "Object arrays" in str(error):
             raise DataError(
                 f"{path} holds Python objects, which are not unpickled",

@@ -17,6 +17,7 @@ from encore.base.errors import CheckpointError, DataError, InputError, RunFolder
 from encore.base.progress import SilentProgress
 from encore.data.exact import read_picture
 from encore.papers.pc_compression.codec import compress, decompress, opened_archive
+from encore.papers.pc_compression.container import Writer
 from encore.papers.pc_compression.model import HCLT
 from encore.papers.pc_compression.sources import inside
 
@@ -286,3 +287,84 @@ def test_more_data_than_is_kept_in_memory_goes_through(tmp_path: Path):
 def test_a_files_names_do_not_lead_out_of_its_folder(name):
     with pytest.raises(DataError, match="no place inside"):
         inside(name)
+
+
+def test_another_meaning_of_the_same_tables_is_another_model(tmp_path: Path):
+    np.savez(tmp_path / "in.npz", x=pixels(5, 3, 3).astype(np.int64) % 7)
+    compress(tmp_path / "in.npz", tmp_path / "x.pc", model_of((3, 3), 7), SILENT)
+    for other in (model_of((3, 3), 7, lowest=-2), model_of((9,), 7), model_of((3, 3), 7, tiles=True)):
+        with pytest.raises(CheckpointError, match="another model"):
+            decompress(tmp_path / "x.pc", tmp_path / "out.npz", other, SILENT)
+
+
+def test_many_small_pictures_cost_no_more_for_their_names(tmp_path: Path):
+    for index in range(500):
+        save(tmp_path / "in" / f"picture_{index:05d}.png", pixels(4, 4))
+    model = model_of((4, 4))
+    folder = compress(tmp_path / "in", tmp_path / "x.pc", model, SILENT)
+    np.savez(tmp_path / "in.npz", x=np.stack([pixels(4, 4)] * 500))
+    arrays = compress(tmp_path / "in.npz", tmp_path / "y.pc", model, SILENT)
+    assert folder.num_bytes - arrays.num_bytes < 8 * 500
+
+
+def test_what_is_filled_up_is_not_counted(tmp_path: Path):
+    for index in range(5):
+        save(tmp_path / "in" / f"{index}.png", pixels(5, 5, seed=index))
+    report = compress(tmp_path / "in", tmp_path / "x.pc", model_of((4, 4), tiles=True), SILENT)
+    assert (report.num_samples, report.num_values) == (20, 125)
+
+
+def test_pictures_beyond_the_models_values_are_named(tmp_path: Path):
+    save(tmp_path / "in" / "a.png", np.full((3, 3), 200, np.uint8))
+    with pytest.raises(DataError, match=r"a\.png: values from 200 to 200"):
+        compress(tmp_path / "in", tmp_path / "x.pc", model_of((3, 3), 17), SILENT)
+
+
+def test_every_damage_of_an_archive_is_said_in_one_line(tmp_path: Path):
+    np.savez_compressed(tmp_path / "in.npz", x=pixels(40, 3, 3), labels=np.arange(40.0))
+    content = (tmp_path / "in.npz").read_bytes()
+    model, refused = model_of((3, 3)), 0
+    for place in range(0, len(content), 3):
+        (tmp_path / "bad.npz").write_bytes(content[:place] + bytes([content[place] ^ 0x41]) + content[place + 1 :])
+        (tmp_path / "x.pc").unlink(missing_ok=True)
+        try:
+            compress(tmp_path / "bad.npz", tmp_path / "x.pc", model, SILENT)
+        except DataError:
+            refused += 1
+    assert refused > len(content) / 3 * 0.7
+
+
+CRAFTED = {
+    "a list": [],
+    "no items": {"codec": "pc_compression", "kind": "npz"},
+    "more items than samples": {"items": [{"name": "x.npy", "shape": [9, 3, 3], "dtype": "|u1"}]},
+    "fewer items than samples": {"items": []},
+    "a name twice": {"items": [{"name": "x.npy", "shape": [1, 3, 3], "dtype": "|u1"}] * 5},
+    "no picture": {"kind": "folder", "items": [{"name": "x.exe", "shape": [3, 3], "dtype": "uint8"}] * 5},
+}
+
+
+@pytest.mark.parametrize("name", CRAFTED)
+def test_headings_that_somebody_made_are_refused(tmp_path: Path, name):
+    model = model_of((3, 3))
+    np.savez(tmp_path / "in.npz", x=pixels(5, 3, 3))
+    compress(tmp_path / "in.npz", tmp_path / "x.pc", model, SILENT)
+    with opened_archive(tmp_path / "x.pc", model) as archive:
+        heading, blocks = archive.reader.heading, [archive.reader.block(0)]
+        content = archive.reader.entries[0].content
+    changed = CRAFTED[name] if not isinstance(CRAFTED[name], dict) else {**heading, **CRAFTED[name]}
+    if name == "no items":
+        changed = CRAFTED[name]
+    for block in (blocks[0], b"", b"abc"):
+        with (tmp_path / "y.pc").open("wb") as file:
+            writer = Writer(file, changed)
+            writer.add(block, 5, content)
+            writer.close()
+        with pytest.raises(DataError):
+            decompress(tmp_path / "y.pc", tmp_path / "out.npz", model, SILENT)
+    with (tmp_path / "y.pc").open("wb") as file:
+        writer = Writer(file, heading)
+        writer.add(bytes(len(blocks[0])), 5, content)
+        writer.close()
+    with pytest.raises(DataError, match="does not decode"):
+        decompress(tmp_path / "y.pc", tmp_path / "out.npz", model, SILENT)

@@ -168,3 +168,13 @@ def test_what_the_tree_does_not_know_is_refused():
         HCLT([0, 1], 2, 2)
     with pytest.raises(ValueError, match="make a tree"):
         HCLT([-1, 2, 1], 2, 2)
+
+
+def test_the_unlikely_is_as_unlikely_in_single_precision():
+    for parents in ([-1, 0, 0, 0, 0, 0], [1, -1, 1, 2, 2, 2, 2, 2, 2]):
+        model = HCLT(parents, 3, 4)
+        model.randomise(torch.Generator().manual_seed(0))
+        model.emissions[:, 1] *= 1e-8
+        x = torch.ones(2, len(parents), dtype=torch.long)
+        single = model(x)
+        torch.testing.assert_close(single, model.double()(x), rtol=1e-5, atol=1e-4)

@@ -47,7 +47,9 @@ def coded_by_others(performance: Performance, study: Study, test: Integers) -> d
         done = performance.folder.finished(step)
         if done is None:
             model: Any = load(study.folder(performance, study.arms[0], seed))
-            done = _by_autoencoder(performance, model, test[: performance.configuration.neural_samples])
+            count = min(performance.configuration.neural_samples, len(test))
+            part = test[np.linspace(0, len(test) - 1, count).astype(np.int64)]
+            done = _by_autoencoder(performance, model, part)
             performance.folder.finish(step, done)
         neural.append(done)
     others = performance.folder.finished("coding/others")

@@ -169,6 +169,8 @@ def learn(
         raise ConfigurationError(
             f"'{configuration.model}' learns by counting, not by gradients", "fit it with: encore fit pc_compression"
         )
+    if configuration.model == "chow_liu_tree" and configuration.tile is not None:
+        raise ConfigurationError("'chow_liu_tree' takes pictures whole, not in tiles", "fit hclt, or leave tile out")
     schedule = configuration.training
     form = sample_form(splits, configuration)
     device = device_of(runtime)
@@ -184,7 +186,7 @@ def learn(
         progress.update(f"{stage}: structure", 1, 1)
         state = {"parents": parents, "epoch": 0, "curves": [], "seconds": 0.0}
     if configuration.model == "chow_liu_tree":
-        return _counted(state["parents"], form, train, stage, progress)
+        return _counted(state["parents"], form, train, val, stage, progress)
     model: HCLT = create_model(
         "hclt",
         parents=state["parents"],
@@ -237,15 +239,16 @@ def learn(
 
 
 def _counted(
-    parents: list[int], form: SampleForm, train: Tensor, stage: str, progress: ProgressReporter
+    parents: list[int], form: SampleForm, train: Tensor, val: Tensor, stage: str, progress: ProgressReporter
 ) -> tuple[EncoreModel, TrainingOutcome]:
-    """A tree over the values themselves."""
+    """A tree over the values themselves; validation samples choose its pseudocount."""
     started = time.perf_counter()
     model = create_model(
         "chow_liu_tree", parents=parents, num_values=form.num_values, sample_shape=list(form.shape), lowest=form.lowest
     )
     progress.update(stage, 0, 1)
     model.count(train.cpu())
+    model.choose_pseudocount(val.cpu())
     bits = sum(float(model.log_likelihood(part.cpu()).sum()) for part in train.split(2000))
     rate = bits / len(train) / (-math.log(2) * form.num_variables)
     progress.update(stage, 1, 1, {"bits_per_dimension": rate})

@@ -19,7 +19,7 @@ class CompressionConfiguration(Configuration):
         hclt: of the circuits.
         vae: of the bits-back autoencoder.
         test_samples: how many of the test pictures are measured and coded; null for all.
-        neural_samples: how many of them the autoencoder codes, which is slow.
+        neural_samples: how many of them the autoencoder codes, which is slow; they are spread over all.
         photographs: of the circuits on photographs.
         flow: of the flow before trees are found over its latents.
         joint: of the flow with and without trees, both from where `flow` ended.
@@ -42,7 +42,7 @@ class CompressionConfiguration(Configuration):
 
 _VAE: dict[str, Any] = {
     "training": {
-        "epochs": 15,
+        "epochs": 30,
         "batch_size": 128,
         "learning_rate": 1e-3,
         "weight_decay": 0.0,

@@ -6,7 +6,6 @@ import lzma
 import os
 import shutil
 import zipfile
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from PIL import Image
 
 from encore.base.errors import DataError
 from encore.base.files import replacing, unwritable
+from encore.data.arrays import DAMAGE
 from encore.data.exact import LOSSLESS, cut_tiles, join_tiles, lossless_pictures, num_tiles, picture_shape, read_picture
 from encore.data.images import unreadable
 from encore.papers.pc_compression.form import Integers, SampleForm
@@ -171,10 +171,10 @@ class NpzSource(Source):
     def _opened(self) -> zipfile.ZipFile:
         try:
             return zipfile.ZipFile(self.path)
-        except zipfile.BadZipFile:
-            raise DataError(f"{self.path} is no .npz, or is truncated", "save it with numpy.savez") from None
         except OSError as error:
             raise unreadable(self.path, error) from None
+        except DAMAGE as error:
+            raise DataError(f"{self.path} is no .npz, or damaged ({error})", "save it with numpy.savez") from None
 
     def samples(self) -> Iterator[Integers]:
         """As `Source.samples`.
@@ -236,7 +236,7 @@ def _member(path: Path, archive: zipfile.ZipFile, member: str) -> Iterator[Any]:
     try:
         with archive.open(member) as file:
             yield file
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, NotImplementedError) as error:
+    except DAMAGE as error:
         raise _damaged(path, member, error) from None
 
 

@@ -135,6 +135,10 @@ class LosslessCompressionTask(Task):
                 f"'{configuration.model}' is a model for {kinds[0]}, not for {self.name}",
                 f"see encore.list_models(task='{self.name}')",
             )
+        if configuration.tile is not None:
+            raise ConfigurationError(
+                f"'{configuration.model}' takes pictures whole, not in tiles", "fit pc_compression, or leave tile out"
+            )
         shape, num_values, lowest = form_of(splits)
         arguments = {"sample_shape": list(shape), "num_values": num_values, "lowest": lowest}
         model: EncoreModel = create_model(
