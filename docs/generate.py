@@ -268,6 +268,7 @@ def trees_table(found: dict[str, Any]) -> str:
         "parameter_bytes_per_symbol": "parameter bytes a symbol",
         "bandwidth_share": "EM, share of bandwidth",
         "arithmetic_share": "EM, share of arithmetic",
+        "coding_bandwidth_share": "coding, share of bandwidth",
         "coding_arithmetic_share": "coding, share of arithmetic",
     }
     lines = ["| " + " | ".join(columns.values()) + " |", "|---" * len(columns) + "|"]
