@@ -67,15 +67,7 @@ BLOCKS = {
         "encore.tasks.masked_pretraining.model",
         "encore.tasks.masked_pretraining.probes",
     ),
-    "Lossless compression": (
-        "encore.tasks.lossless_compression.task",
-        "encore.papers.pc_compression.estimator",
-        "encore.papers.pc_compression.model",
-        "encore.papers.pc_compression.codec",
-        "encore.papers.pc_compression.coder",
-        "encore.papers.pc_compression.circuit",
-        "encore.papers.pc_compression.integer_flow",
-    ),
+    "Lossless compression": ("encore.tasks.lossless_compression.task",),
     "Data": (
         "encore.data.contracts",
         "encore.data.images",
@@ -259,23 +251,25 @@ def forms_table(found: dict[str, Any]) -> str:
 
 def trees_table(found: dict[str, Any]) -> str:
     """Learning and coding with circuits of several sizes, and the share of the machine's limits that they reach."""
-    columns = {
-        "num_states": "states",
+    measures = {
         "parameters": "parameters",
         "pass_seconds": "EM pass over 60,000 pictures, s",
+        "bandwidth_share": "… share of memory bandwidth",
+        "arithmetic_share": "… share of arithmetic",
         "compress_megabytes_per_second": "compress, MB/s",
         "decompress_megabytes_per_second": "decompress, MB/s",
-        "parameter_bytes_per_symbol": "parameter bytes a symbol",
-        "bandwidth_share": "EM, share of bandwidth",
-        "arithmetic_share": "EM, share of arithmetic",
-        "coding_bandwidth_share": "coding, share of bandwidth",
-        "coding_arithmetic_share": "coding, share of arithmetic",
+        "parameter_bytes_per_symbol": "… parameter bytes a symbol",
+        "coding_bandwidth_share": "… share of memory bandwidth",
+        "coding_arithmetic_share": "… share of arithmetic",
     }
-    lines = ["| " + " | ".join(columns.values()) + " |", "|---" * len(columns) + "|"]
-    for row in found["trees"]:
-        cells = [f"{100 * row[key]:.0f} %" if key.endswith("share") else f"{row[key]:,.4g}" for key in columns]
-        cells[1] = f"{row['parameters']:,}"
-        lines.append("| " + " | ".join(cells) + " |")
+    trees = found["trees"]
+    lines = ["| hidden states | " + " | ".join(str(tree["num_states"]) for tree in trees) + " |"]
+    lines.append("|---" * (len(trees) + 1) + "|")
+    for key, words in measures.items():
+        unit = " %" if key.endswith("share") else ""
+        values = [100 * tree[key] if unit else tree[key] for tree in trees]
+        cells = [(f"{one:,.0f}" if one > 99 or unit else f"{one:.3g}") + unit for one in values]
+        lines.append(f"| {words} | " + " | ".join(cells) + " |")
     lines += [
         "",
         "| side of the picture | walk, µs a pixel | paths, µs a pixel | a pass for each pixel, µs |",
