@@ -33,6 +33,7 @@ class HiddenChowLiuTree(DensityMixin, BaseEstimator):
         full_batch_steps: with all samples, at the end.
         batch_size: samples of a mini-batch.
         pseudocount: added to every distribution as a whole.
+        structure_samples: rows from which the tree is found, spread over all.
         random_state: of the start and the order of samples.
 
     Attributes:
@@ -55,6 +56,7 @@ class HiddenChowLiuTree(DensityMixin, BaseEstimator):
         full_batch_steps: int = 1,
         batch_size: int = 512,
         pseudocount: float = 0.1,
+        structure_samples: int = 10_000,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.num_states = num_states
@@ -64,6 +66,7 @@ class HiddenChowLiuTree(DensityMixin, BaseEstimator):
         self.full_batch_steps = full_batch_steps
         self.batch_size = batch_size
         self.pseudocount = pseudocount
+        self.structure_samples = structure_samples
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> Self:
@@ -135,7 +138,9 @@ class HiddenChowLiuTree(DensityMixin, BaseEstimator):
     def _start(self, x: torch.Tensor) -> int:
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         num_values = self.num_values or int(x.max()) + 1
-        self.model_ = HCLT(learn_structure(x, num_values, self.shape), num_values, self.num_states)
+        places = np.linspace(0, len(x) - 1, min(self.structure_samples, len(x))).astype(np.int64)
+        parents = learn_structure(x[torch.from_numpy(places)], num_values, self.shape)
+        self.model_ = HCLT(parents, num_values, self.num_states)
         self.model_.randomise(torch.Generator().manual_seed(seed))
         return seed
 

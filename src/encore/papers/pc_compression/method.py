@@ -99,6 +99,7 @@ class HCLTFit(CompressionFit):
         model: `hclt`, or `chow_liu_tree`, a tree over the values themselves, which is counted in one pass.
         num_states: H, hidden states of a node.
         num_values: K; null takes 256 for bytes, and as many as there are from the least to the greatest for others.
+        lowest: the least value that there may be; null takes 0 for bytes, and the least there is for others.
         shape: of the tree: `directed`, or `balanced`, whose depth grows as log D.
         structure_samples: training samples from which the tree is found.
         training: expectation maximisation.
@@ -107,6 +108,7 @@ class HCLTFit(CompressionFit):
     model: Literal["hclt", "chow_liu_tree"] = "hclt"
     num_states: int = Field(default=16, ge=1)
     num_values: int | None = Field(default=None, ge=1)
+    lowest: int | None = None
     shape: Shape = "directed"
     structure_samples: int = Field(default=10_000, ge=2)
     training: ExpectationMaximisation = ExpectationMaximisation()  # type: ignore[assignment]
@@ -129,13 +131,15 @@ def sample_form(splits: DataSplits, configuration: HCLTFit) -> SampleForm:
     Raises:
         DataError: the values do not fit into `num_values`, or there are too many of them to be categories.
     """
-    shape, there, lowest = form_of(splits)
-    num_values = configuration.num_values or there
-    high = max(int(values_of(part).max()) for part in (splits.train, splits.val, splits.test))
-    if high - lowest >= num_values or num_values > MOST_VALUES:
+    shape, there, least = form_of(splits)
+    lowest = least if configuration.lowest is None else configuration.lowest
+    num_values = configuration.num_values or there + least - lowest
+    values = [values_of(part) for part in (splits.train, splits.val, splits.test)]
+    low, high = min(int(one.min()) for one in values), max(int(one.max()) for one in values)
+    if low < lowest or high - lowest >= num_values or num_values > MOST_VALUES:
         raise DataError(
-            f"{splits.name} has values from {lowest} to {high}",
-            f"a value is one of num_values={min(num_values, MOST_VALUES)} categories; give data of fewer",
+            f"{splits.name} has values from {low} to {high}",
+            f"a value is one of num_values={min(num_values, MOST_VALUES)} categories from lowest={lowest} on",
         )
     return SampleForm(shape, num_values, lowest, configuration.tile is not None)
 

@@ -118,12 +118,14 @@ def mutual_information(values: NDArray[Any], num_values: int, pseudocount: float
         for smoothed in ((counts + pseudocount / num_values**power) / (N + pseudocount) for power in (2, 1))
     )
     blocks = [_Ones(values[:, start : start + _BLOCK], num_values) for start in range(0, D, _BLOCK)]
-    entropies = np.concatenate([one.sums(margins, num_values) for one in blocks])
+    entropies = np.concatenate([one.sums(margins) for one in blocks])
     information = np.empty((D, D))
     for i, rows in enumerate(blocks):
+        ones = rows.matrix()
         for j, columns in enumerate(blocks[: i + 1]):
             # Counts below 2²⁴ are exact in float32.
-            joint = cells[(rows.matrix.T @ columns.matrix).astype(np.int32)]
+            counted = ones.T @ (ones if j == i else columns.matrix())
+            joint = cells[counted.astype(np.int32)]
             sums = np.add.reduceat(np.add.reduceat(joint, rows.starts, 0), columns.starts, 1)
             sums += (num_values**2 - np.outer(rows.used, columns.used)) * cells[0]
             here, there = (slice(start * _BLOCK, (start + 1) * _BLOCK) for start in (i, j))
@@ -135,31 +137,36 @@ def mutual_information(values: NDArray[Any], num_values: int, pseudocount: float
 
 
 class _Ones:
-    """A block of variables as columns of ones, one for each value that occurs.
+    """A block of variables as columns of ones, one for each value that occurs; made anew whenever it is wanted.
 
     Args:
         values: (N, d).
         num_values: L.
 
     Attributes:
-        matrix: (N, columns) float32.
         starts: (d,) first column of each variable.
         used: (d,) how many it has.
     """
 
     def __init__(self, values: NDArray[Any], num_values: int) -> None:
-        columns = values.astype(np.int64) + np.arange(values.shape[1]) * num_values
-        present = np.unique(columns)
-        self.used = np.bincount(present // num_values, minlength=values.shape[1])
+        self._values, self._num_values = values, num_values
+        self._present, self._counts = np.unique(self._columns(), return_counts=True)
+        self.used = np.bincount(self._present // num_values, minlength=values.shape[1])
         self.starts = np.cumsum(self.used) - self.used
-        self.matrix = np.zeros((len(values), len(present)), np.float32)
-        self.matrix[np.arange(len(values))[:, None], np.searchsorted(present, columns)] = 1
 
-    def sums(self, table: NDArray[np.float64], num_values: int) -> NDArray[np.float64]:
+    def _columns(self) -> NDArray[np.int64]:
+        return self._values.astype(np.int64) + np.arange(self._values.shape[1]) * self._num_values
+
+    def matrix(self) -> NDArray[np.float32]:
+        """(N, columns) of ones and zeros."""
+        ones = np.zeros((len(self._values), len(self._present)), np.float32)
+        ones[np.arange(len(ones))[:, None], np.searchsorted(self._present, self._columns())] = 1
+        return ones
+
+    def sums(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
         """Σ p log p of each variable, (d,), from a table of p log p by counts."""
-        terms = table[self.matrix.sum(0, dtype=np.float64).astype(np.int64)]
-        total: NDArray[np.float64] = np.add.reduceat(terms, self.starts) + (num_values - self.used) * table[0]
-        return total
+        total: NDArray[np.float64] = np.add.reduceat(table[self._counts], self.starts)
+        return total + (self._num_values - self.used) * table[0]
 
 
 def chow_liu_tree(information: NDArray[np.float64], shape: Shape = "directed") -> Tree:
