@@ -127,3 +127,30 @@ def test_any_content_survives(data):
     coder = TreeCoder(model)
     (decoded,) = coder.decode(coder.encode([samples]), [N])
     assert (decoded == samples).all()
+
+
+def test_ten_thousand_blocks_survive():
+    """One value alone, the last, noise, what is least expected, and one odd pixel among likely ones."""
+    rng = np.random.default_rng(0)
+    for trial in range(500):
+        D, K, H = (int(rng.integers(1, high)) for high in (14, 300, 9))
+        model = HCLT([-1, *(int(rng.integers(0, child)) for child in range(1, D))], K, H)
+        model.randomise(torch.Generator().manual_seed(trial), float(rng.choice([0.1, 0.9, 0.999])))
+        least = model.emissions.mean(2).argmin(1).numpy()
+        likely = model.sample(200, torch.Generator().manual_seed(trial)).numpy()
+        blocks = []
+        for number in range(20):
+            N = int(rng.integers(0, 12))
+            block = [
+                np.zeros((N, D), int),
+                np.full((N, D), K - 1),
+                rng.integers(0, K, (N, D)),
+                np.broadcast_to(least, (N, D)),
+                likely[number * 10 : number * 10 + N],
+            ][number % 5].copy()
+            if number % 5 == 4 and len(block):
+                block[0, 0] = least[0]
+            blocks.append(block)
+        coder = TreeCoder(model)
+        decoded = coder.decode(coder.encode(blocks), [len(one) for one in blocks])
+        assert all(np.array_equal(one, other) for one, other in zip(blocks, decoded, strict=True))
