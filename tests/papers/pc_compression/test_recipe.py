@@ -54,3 +54,19 @@ def test_all_is_performed_on_the_embedded_digits(tmp_path: Path):
     assert {row.name for row in outcome.record.tables[0].rows} >= {"hclt", "bb_ans", "png", "xz"}
     assert {picture.path for picture in outcome.record.pictures} == {"examples.png", "rate_speed.png"}
     assert not list((tmp_path / "run" / "coding").glob("*.npz"))
+
+
+def test_a_claim_trains_no_more_than_it_compares(tmp_path: Path):
+    from encore.verbs.run import run
+
+    settings = {"hclt.training.epochs": 1, "test_samples": 20, "neural_samples": 10}
+    for claim, arms in (
+        ("coding_passes", {"mnist_hclt"}),
+        ("coding_speed", {"mnist_hclt", "mnist_bb_ans"}),
+        ("lossless", {"mnist_hclt", "fashion_mnist_hclt"}),
+    ):
+        outcome = run(
+            "pc_compression", claims=[claim], settings=settings, out=tmp_path / claim, runtime=Runtime(device="cpu")
+        )
+        assert {arm.arm for arm in outcome.record.arms} == arms
+        assert [one.id for one in outcome.record.claims] == [claim]

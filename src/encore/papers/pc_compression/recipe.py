@@ -85,14 +85,20 @@ class CompressionRecipe(Recipe):
             return splits
         return replace(splits, test=ExactSamples(values_of(splits.test)[:count], "test"))
 
+    def _needed(self, performance: Performance, name: str) -> set[str]:
+        """The arms that the claims about a set compare."""
+        if performance.asks("theoretical_rate" if name == MNIST else "fashion_rate"):
+            return {NEURAL, *(arm.name for arm in CIRCUITS)}
+        return {HCLT_ARM, NEURAL} if name == MNIST and performance.asks("file_rate", "coding_speed") else {HCLT_ARM}
+
     def _studies(self, performance: Performance, name: str, splits: DataSplits) -> list[Study]:
+        """That of the circuits, the first of which is the method's, and that of the autoencoder if it is needed."""
         configuration: CompressionConfiguration = performance.configuration
-        circuits = [replace(arm, name=f"{name}_{arm.name}") for arm in CIRCUITS]
-        neural = [Arm(f"{name}_{NEURAL}", "bits_back_vae")]
-        return [
-            Study(TASK, circuits, splits, configuration.hclt),
-            Study(TASK, neural, splits, configuration.vae),
-        ]
+        needed = self._needed(performance, name)
+        circuits = [replace(arm, name=f"{name}_{arm.name}") for arm in CIRCUITS if arm.name in needed]
+        neural = [Arm(f"{name}_{NEURAL}", "bits_back_vae")] if NEURAL in needed else []
+        studies = [Study(TASK, circuits, splits, configuration.hclt), Study(TASK, neural, splits, configuration.vae)]
+        return [one for one in studies if one.arms]
 
     def plan(self, performance: Performance) -> Plan:
         """Times an EM step on a tree of the data's size, and a step of each network."""
@@ -101,7 +107,7 @@ class CompressionRecipe(Recipe):
         for name in self._sets(performance):
             splits = self._open(performance, name)
             plans.append(_circuit_plan(performance, f"{name}_{HCLT_ARM}", splits, configuration.hclt))
-            plans.append(self._studies(performance, name, splits)[1].plan(performance))
+            plans += [one.plan(performance) for one in self._studies(performance, name, splits)[1:]]
         if performance.asks("hybrid_rate"):
             plans += photographs_plans(performance, self._open(performance, PHOTOGRAPHS), _circuit_plan)
         return Plan(
@@ -162,11 +168,11 @@ class CompressionRecipe(Recipe):
         changed = sum(one["changed"] for one in files)
         if name != MNIST:
             return changed
-        others = coded_by_others(performance, studies[1], test)
+        others = coded_by_others(performance, studies[1], test) if len(studies) > 1 else {}
         self._record_files(performance, theory, {HCLT_ARM: files, **others}, stand_in, note)
         models = {
-            HCLT_ARM: load(studies[0].folder(performance, studies[0].arms[0], performance.seeds[0])),
-            NEURAL: load(studies[1].folder(performance, studies[1].arms[0], performance.seeds[0])),
+            label: load(study.folder(performance, study.arms[0], performance.seeds[0]))
+            for label, study in zip((HCLT_ARM, NEURAL), studies, strict=False)
         }
         models[HCLT_ARM].save(performance.path)
         path = performance.path / "examples.png"
@@ -195,7 +201,7 @@ class CompressionRecipe(Recipe):
         note: str,
     ) -> None:
         seeds = len(performance.seeds)
-        own, neural = files[HCLT_ARM], files[NEURAL]
+        own, neural = files[HCLT_ARM], files.get(NEURAL, [])
         rates = {name: [one["file"] for one in rows] * (seeds // len(rows)) for name, rows in files.items()}
         megabytes = own[0]["model_megabytes"]
         by_id: dict[str, Claim] = {claim.id: claim for claim in performance.claims}
@@ -258,9 +264,10 @@ class CompressionRecipe(Recipe):
         if len(performance.claims) == len(performance.card.claims):
             table = next(table for table in performance.card.tables if table.id == "codecs")
             performance.tables.append(table_record(table, rows, undecided=bool(stand_in)))
-        path = performance.path / "rate_speed.png"
-        rate_picture(files, path)
-        performance.picture(path, "Rate over speed of decompression; arrows point to better.")
+        if neural:
+            path = performance.path / "rate_speed.png"
+            rate_picture(files, path)
+            performance.picture(path, "Rate over speed of decompression; arrows point to better.")
 
 
 def _circuit_plan(performance: Performance, name: str, splits: DataSplits, configuration: HCLTFit) -> Plan:
