@@ -17,7 +17,7 @@ from torch import Tensor
 from encore.base.errors import InputError
 from encore.base.registry import register_model
 from encore.nn.model import EncoreModel
-from encore.papers.pc_compression.form import SampleForm
+from encore.papers.pc_compression.form import OfForm, SampleForm
 from encore.papers.pc_compression.structure import Tree
 
 Bytes = NDArray[np.uint8]
@@ -148,7 +148,7 @@ PSEUDOCOUNTS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 
 
 @register_model("chow_liu_tree")
-class ChowLiuTree(EncoreModel):
+class ChowLiuTree(OfForm, EncoreModel):
     """p(x) = Π p(x_i | x_parent(i)): a tree over the values themselves, without hidden states.
 
     Args:
@@ -163,7 +163,6 @@ class ChowLiuTree(EncoreModel):
 
     counts: Tensor
     pseudocount: Tensor
-    takes_tiles = False
 
     def __init__(
         self,
@@ -181,15 +180,6 @@ class ChowLiuTree(EncoreModel):
         D, K = len(self.tree), num_values
         self.register_buffer("counts", torch.zeros(D, K, K))
         self.register_buffer("pseudocount", torch.tensor(0.1))
-
-    @property
-    def sample_shape(self) -> tuple[int, ...]:
-        """Of one sample."""
-        return self.form.shape
-
-    def refusal(self, shape: Any, low: int, high: int) -> str | None:
-        """Why samples of this shape with values low…high are none of the model's; None if they are."""
-        return self.form.refusal(shape, low, high)
 
     @torch.no_grad()
     def count(self, x: Tensor) -> None:

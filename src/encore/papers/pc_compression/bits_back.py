@@ -20,10 +20,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from encore.base.errors import InputError
 from encore.base.registry import register_model
 from encore.nn.model import EncoreModel
-from encore.papers.pc_compression.form import SampleForm
+from encore.papers.pc_compression.coder import stream_coders
+from encore.papers.pc_compression.form import OfForm, SampleForm
 
 STEP = 1 / 128
 """The grid on which latents are coded, in deviations of the prior."""
@@ -40,7 +40,7 @@ stream of several thousand samples could begin with any other file."""
 
 
 @register_model("bits_back_vae")
-class BitsBackVAE(EncoreModel):
+class BitsBackVAE(OfForm, EncoreModel):
     """A variational autoencoder of integer samples.
 
     ```text
@@ -56,8 +56,6 @@ class BitsBackVAE(EncoreModel):
         latents: Z.
     """
 
-    takes_tiles = False
-
     def __init__(
         self,
         sample_shape: Sequence[int] = (28, 28),
@@ -72,15 +70,6 @@ class BitsBackVAE(EncoreModel):
         self.latents = latents
         self.encoder = nn.Sequential(nn.Linear(D, hidden), nn.ReLU(), nn.Linear(hidden, 2 * latents))
         self.decoder = nn.Sequential(nn.Linear(latents, hidden), nn.ReLU(), nn.Linear(hidden, 2 * D))
-
-    @property
-    def sample_shape(self) -> tuple[int, ...]:
-        """Of one sample."""
-        return self.form.shape
-
-    def refusal(self, shape: Sequence[int], low: int, high: int) -> str | None:
-        """Why samples of this shape with values low…high are none of the model's; None if they are."""
-        return self.form.refusal(shape, low, high)
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Categories (N, D) → mean and deviation of q(z | x), (N, Z) each."""
@@ -151,13 +140,7 @@ class BitsBackCoder:
     """
 
     def __init__(self, model: BitsBackVAE) -> None:
-        try:
-            import constriction
-        except ImportError as error:
-            raise InputError(
-                "compression needs the package constriction", 'pip install "encore-papers[codec]"'
-            ) from error
-        self._stream: Any = constriction.stream
+        self._stream: Any = stream_coders()
         self.model = model.cpu().eval()
         bound = round(REACH / STEP)
         self._gaussian = self._stream.model.QuantizedGaussian(-bound, bound)

@@ -123,7 +123,7 @@ class Symbols(ABC):
         Raises:
             ValueError: a value is none of the K.
         """
-        coders = [_coding().queue.RangeEncoder() for _ in blocks]
+        coders = [stream_coders().queue.RangeEncoder() for _ in blocks]
         samples = np.concatenate(blocks).astype(np.int32)
         if samples.size and not 0 <= samples.min() <= samples.max() < self.num_values:
             raise ValueError(f"values from {samples.min()} to {samples.max()}; the model knows 0…{self.num_values - 1}")
@@ -147,7 +147,7 @@ class Symbols(ABC):
             streams: what `encode` made.
             sizes: n of each block.
         """
-        coders = [_coding().queue.RangeDecoder(stream) for stream in streams]
+        coders = [stream_coders().queue.RangeDecoder(stream) for stream in streams]
         total = sum(sizes)
         samples = np.zeros((total, self.num_variables), np.int32)
         spans = _spans(sizes)
@@ -225,7 +225,7 @@ def _spans(sizes: Sequence[int]) -> list[slice]:
     return [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
 
 
-def _coding() -> Any:
+def stream_coders() -> Any:
     """constriction's stream coders.
 
     Raises:
@@ -240,4 +240,4 @@ def _coding() -> Any:
 
 def _family() -> Any:
     """Categorical distributions whose weights come with each call; no weight becomes impossible."""
-    return _coding().model.Categorical(lazy=True)
+    return stream_coders().model.Categorical(lazy=True)

@@ -61,6 +61,26 @@ class SampleForm:
         return recorrelated(shaped.astype(np.uint8)).astype(np.int64) if self.is_colour else shaped
 
 
+class OfForm:
+    """Mixin of models whose samples have a `form`: what the task asks of it."""
+
+    form: SampleForm
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Of one sample."""
+        return self.form.shape
+
+    @property
+    def takes_tiles(self) -> bool:
+        """Whether samples are tiles of larger pictures."""
+        return self.form.tiles
+
+    def refusal(self, shape: Sequence[int], low: int, high: int) -> str | None:
+        """Why samples of this shape with values low…high are none of the model's; None if they are."""
+        return self.form.refusal(shape, low, high)
+
+
 def decorrelated(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """RGB → (Y, Co, Cg) modulo 256, without loss (…, 3): YCoCg-R by lifting, each difference kept in 8 bits.
 

@@ -28,8 +28,8 @@ from torch.autograd import Function
 
 from encore.base.registry import register_model
 from encore.nn.model import EncoreModel
-from encore.papers.pc_compression.form import SampleForm
-from encore.papers.pc_compression.model import HCLT
+from encore.papers.pc_compression.form import OfForm, SampleForm
+from encore.papers.pc_compression.model import HCLT, step_towards
 from encore.papers.pc_compression.structure import LEVELS, chow_liu_tree, mutual_information
 
 BINS = 256
@@ -167,9 +167,8 @@ class CircuitPrior(nn.Module):
 
     def learn(self, prior: Tensor, transitions: Tensor) -> None:
         """One step of EM from expected counts."""
-        for own, counts, axis in ((self.tree.prior, prior, 0), (self.tree.transitions, transitions, 2)):
-            smoothed = counts + self.pseudocount / counts.shape[axis]
-            own.lerp_(smoothed / smoothed.sum(axis, keepdim=True), 1 - self.inertia)
+        step_towards(self.tree.prior, prior, 0, self.pseudocount, self.inertia)
+        step_towards(self.tree.transitions, transitions, 2, self.pseudocount, self.inertia)
 
     def draw(self, mean: Tensor, log_scale: Tensor, generator: torch.Generator) -> Tensor:
         """Random latents of the shape of `mean`."""
@@ -206,7 +205,7 @@ class _Likelihood(Function):
 
 
 @register_model("integer_flow")
-class IntegerFlow(EncoreModel):
+class IntegerFlow(OfForm, EncoreModel):
     """IDF; with `trees` the paper's hybrid, PC + IDF.
 
     Args:
@@ -222,8 +221,6 @@ class IntegerFlow(EncoreModel):
     Raises:
         ValueError: the sides do not divide, values are no bytes, or there are not as many trees as levels.
     """
-
-    takes_tiles = False
 
     def __init__(
         self,
@@ -272,15 +269,6 @@ class IntegerFlow(EncoreModel):
         return {**own, **state} if not own.keys() & state.keys() else dict(state)
 
     # what every model of the task does
-
-    @property
-    def sample_shape(self) -> tuple[int, ...]:
-        """Of one sample."""
-        return self.form.shape
-
-    def refusal(self, shape: Sequence[int], low: int, high: int) -> str | None:
-        """Why samples of this shape with values low…high are none of the model's; None if they are."""
-        return self.form.refusal(shape, low, high)
 
     def loss(self, samples: Tensor) -> Tensor:
         """(N, *sample_shape) integers → mean bits per dimension."""

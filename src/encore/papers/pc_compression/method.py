@@ -34,7 +34,7 @@ from encore.data.exact import values_of
 from encore.nn.creation import create_model
 from encore.nn.model import EncoreModel
 from encore.papers.pc_compression.form import SampleForm
-from encore.papers.pc_compression.model import HCLT, Flows
+from encore.papers.pc_compression.model import HCLT, Flows, step_towards
 from encore.papers.pc_compression.structure import LEVELS, Shape, chow_liu_tree, mutual_information
 from encore.tasks.lossless_compression import CompressionFit
 from encore.tasks.lossless_compression.task import form_of
@@ -273,9 +273,7 @@ def maximise(model: HCLT, flows: Flows, pseudocount: float, inertia: float = 0.0
         (model.transitions, flows.transitions, 2),
         (model.emissions, flows.emissions, 1),
     ):
-        smoothed = counts + pseudocount / counts.shape[axis]
-        smoothed /= smoothed.sum(axis, keepdim=True)
-        own.lerp_(smoothed.to(own.dtype), 1 - inertia)
+        step_towards(own, counts, axis, pseudocount, inertia)
 
 
 def flows_of_all(model: HCLT, x: Tensor, batch_size: int) -> Flows:

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from encore.base.registry import register_model
 from encore.nn.model import EncoreModel
-from encore.papers.pc_compression.form import SampleForm
+from encore.papers.pc_compression.form import OfForm, SampleForm
 from encore.papers.pc_compression.structure import Tree
 
 _TINY = 1e-37
@@ -101,7 +101,7 @@ class Evidence:
 
 
 @register_model("hclt")
-class HCLT(EncoreModel):
+class HCLT(OfForm, EncoreModel):
     """A hidden Chow-Liu tree of categorical variables.
 
     Probabilities are buffers: they are learnt by expectation maximisation (`method.py`), not by gradients.
@@ -167,20 +167,6 @@ class HCLT(EncoreModel):
             buffer.copy_(drawn / drawn.sum(axis, keepdim=True))
 
     # what every model of the task does
-
-    @property
-    def sample_shape(self) -> tuple[int, ...]:
-        """Of one sample."""
-        return self.form.shape
-
-    @property
-    def takes_tiles(self) -> bool:
-        """Whether samples are tiles of larger pictures."""
-        return self.form.tiles
-
-    def refusal(self, shape: Sequence[int], low: int, high: int) -> str | None:
-        """Why samples of this shape with values low…high are none of the model's; None if they are."""
-        return self.form.refusal(shape, low, high)
 
     def bits(self, samples: Tensor) -> Tensor:
         """(N, *sample_shape) integers → the bits that each ideally takes, (N,) float64.
@@ -482,6 +468,13 @@ class HCLT(EncoreModel):
                 states[child] = picks[child].gather(1, states[parent].unsqueeze(1))[:, 0]
         chosen = torch.stack([choice[d][states[place]] for d, place in enumerate(self.states_of.tolist())], 1)
         return torch.where(observed.expand(N, D), x.long(), chosen), value
+
+
+def step_towards(distribution: Tensor, counts: Tensor, axis: int, pseudocount: float, inertia: float) -> None:
+    """θ ← ι·θ + (1 - ι)·(F + α / fan-in) / (Σ F + α) along an axis, in place."""
+    smoothed = counts + pseudocount / counts.shape[axis]
+    smoothed /= smoothed.sum(axis, keepdim=True)
+    distribution.lerp_(smoothed.to(distribution.dtype), 1 - inertia)
 
 
 def _draw(weights: Tensor, generator: torch.Generator) -> Tensor:
