@@ -26,7 +26,7 @@ def small(name: str, num_values: int = 3, num_states: int = 2) -> HCLT:
 def joint(model: HCLT) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """All (values, states) and their probabilities, by the definition, one term at a time."""
     tree, H, K = model.tree, model.num_states, model.num_values
-    inner = tree.inner.tolist() or [tree.root]
+    inner = tree.inner.tolist()
     rows, hidden, probabilities = [], [], []
     for values in itertools.product(range(K), repeat=len(tree)):
         for states in itertools.product(range(H), repeat=len(inner)):
@@ -93,7 +93,7 @@ def test_flows_are_expected_counts(name):
     flows = model.flows(x)
     assert flows.log_likelihood == pytest.approx(float(model(x).sum()))
     tree = model.tree
-    inner = tree.inner.tolist() or [tree.root]
+    inner = tree.inner.tolist()
     prior = np.zeros(2)
     transitions, emissions = np.zeros(model.transitions.shape), np.zeros(model.emissions.shape)
     for one in x.numpy():

@@ -60,7 +60,7 @@ class Step:
 def walk(model: HCLT) -> list[Step]:
     """All visits in order; of a node's children those with the larger subtrees come first."""
     tree, steps = model.tree, list[Step]()
-    inner = set(tree.inner.tolist()) or {tree.root}
+    inner = set(tree.inner.tolist())
     waiting = [Step("enter", tree.root)]
     while waiting:
         step = waiting.pop()

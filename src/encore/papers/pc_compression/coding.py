@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,39 +27,40 @@ Figures = dict[str, float]
 
 def coded_by_circuits(performance: Performance, study: Study, name: str, test: Integers) -> list[Figures]:
     """The test pictures compressed and decompressed by each seed's circuit, the first arm of the study."""
-    assert performance.folder is not None
-    measured = []
-    for seed in performance.seeds:
-        step = f"coding/{name}/seed{seed}"
-        done = performance.folder.finished(step)
-        if done is None:
-            model: Any = load(study.folder(performance, study.arms[0], seed))
-            done = _by_circuit(performance, model, test)
-            performance.folder.finish(step, done)
-        measured.append(done)
-    return measured
+
+    def code(seed: int) -> Figures:
+        model: Any = load(study.folder(performance, study.arms[0], seed))
+        return _by_circuit(performance, model, test)
+
+    return [_once(performance, f"coding/{name}/seed{seed}", partial(code, seed)) for seed in performance.seeds]
 
 
 def coded_by_others(performance: Performance, study: Study, test: Integers) -> dict[str, list[Figures]]:
     """Some test pictures by each seed's autoencoder, and all by codecs that learn nothing, once."""
-    assert performance.folder is not None
-    neural = []
-    for seed in performance.seeds:
-        step = f"coding/{NEURAL}/seed{seed}"
-        done = performance.folder.finished(step)
-        if done is None:
-            model: Any = load(study.folder(performance, study.arms[0], seed))
-            count = min(performance.configuration.neural_samples, len(test))
-            part = test[np.linspace(0, len(test) - 1, count).astype(np.int64)]
-            done = _by_autoencoder(performance, model, part)
-            performance.folder.finish(step, done)
-        neural.append(done)
-    others = performance.folder.finished("coding/others")
-    if others is None:
+    count = min(performance.configuration.neural_samples, len(test))
+    part = test[np.linspace(0, len(test) - 1, count).astype(np.int64)]
+
+    def code(seed: int) -> Figures:
+        model: Any = load(study.folder(performance, study.arms[0], seed))
+        return _by_autoencoder(performance, model, part)
+
+    def code_without_learning() -> dict[str, Figures]:
         performance.progress.message("coding with codecs that learn nothing")
-        others = {name: _figures(rate) for name, rate in measure_codecs(test.astype(np.uint8)).items()}
-        performance.folder.finish("coding/others", others)
+        return {name: _figures(rate) for name, rate in measure_codecs(test.astype(np.uint8)).items()}
+
+    neural = [_once(performance, f"coding/{NEURAL}/seed{seed}", partial(code, seed)) for seed in performance.seeds]
+    others = _once(performance, "coding/others", code_without_learning)
     return {NEURAL: neural, **{name: [figures] for name, figures in others.items()}}
+
+
+def _once(performance: Performance, step: str, work: Callable[[], Any]) -> Any:
+    """What `work` makes, or what it made in a part of the run that was killed afterwards."""
+    assert performance.folder is not None
+    done = performance.folder.finished(step)
+    if done is None:
+        done = work()
+        performance.folder.finish(step, done)
+    return done
 
 
 def _by_circuit(performance: Performance, model: HCLT, test: Integers) -> Figures:

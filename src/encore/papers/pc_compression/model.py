@@ -300,9 +300,9 @@ class HCLT(Queries, OfForm, EncoreModel):
         Raises:
             ValueError: see `log_likelihood`.
         """
-        evidence = self.upward(x)
-        posterior, transitions = self.expected(evidence)
         index, _ = self._checked(x, None)
+        evidence = self.ascend(F.embedding(index, self.emissions.flatten(0, 1)))
+        posterior, transitions = self.expected(evidence)
         emissions = self._sums_by_value(posterior, index)
         return Flows(float(evidence.log_likelihood.sum()), posterior[0].sum(0), transitions, emissions)
 
