@@ -1,6 +1,7 @@
 """Hidden Chow-Liu trees: seconds of an EM pass, speed of coding, and how far both are from this machine's limits.
 
-    python -m benchmarks.pc_compression --mnist mnist.npz [--states 16 32 64] [--rounds 3] [--device cuda] [--pyjuice]
+    python -m benchmarks.pc_compression --mnist mnist.npz [--states 16 32 64] [--rounds 3]
+    python -m benchmarks.pc_compression --mnist mnist.npz --device cuda [--pyjuice]    # EM only; coding is a CPU's
 
 The limits are those of memory and arithmetic, measured in the same run: copying an array that fits no cache, and one
 large product of matrices. `--pyjuice` times an EM pass of the same kind of tree in pyjuice, where that is installed; it
@@ -48,12 +49,14 @@ def seconds(work: Callable[[], Any], rounds: int) -> float:
     return statistics.median(times)
 
 
-def limits(rounds: int) -> dict[str, float]:
+def limits(rounds: int, device: str) -> dict[str, float]:
     """Bytes and operations a second: a copy of 400 MB counts twice, and a product of 4096 × 4096 in both types."""
-    x, y = torch.rand(50_000_000, dtype=torch.float64), torch.empty(50_000_000, dtype=torch.float64)
+    x = torch.rand(50_000_000, dtype=torch.float64, device=device)
+    y = torch.empty_like(x)
     copied = 2 * x.nbytes / seconds(lambda: y.copy_(x), rounds)
     n = 4096
-    single, double = torch.rand(n, n), np.random.default_rng(0).random((n, n))
+    single = torch.rand(n, n, device=device)
+    double = single.double()
     return {
         "gigabytes_per_second": copied / 1e9,
         "gigaflops_float32": 2 * n**3 / seconds(lambda: single @ single, rounds) / 1e9,
@@ -64,10 +67,7 @@ def limits(rounds: int) -> dict[str, float]:
 def training(model: HCLT, x: torch.Tensor, rounds: int, limit: dict[str, float]) -> dict[str, float]:
     """One EM step, scaled to a pass over 60,000 pictures."""
 
-    def step() -> None:
-        maximise(model, model.flows(x), 0.1, 0.5)
-
-    taken = seconds(step, rounds)
+    taken = seconds(lambda: maximise(model, model.flows(x), 0.1, 0.5), rounds)
     D, H, inner = model.num_variables, model.num_states, len(model.tree.inner)
     # Messages are read and written a few times each: gathered, multiplied, normalised, sent; then the same downwards.
     moved = len(x) * H * 4 * (D * (1 + 2 + 1) + inner * (3 + 2 + 2 + 4 + 3)) + 3 * model.emissions.nbytes
@@ -134,11 +134,13 @@ def pyjuice_pass(x: torch.Tensor, num_states: int, rounds: int) -> float:
 
     pc = juice.compile(juice.structures.HCLT(x.float() / 255, num_latents=num_states)).to(x.device)
 
-    def step() -> None:
-        pc(x).mean()
-        pc.backward(x, flows_memory=0.0)
+    def step(record: bool = False) -> float:
+        likelihood = pc(x, record_cudagraph=record).mean()
+        pc.backward(x, flows_memory=0.0, record_cudagraph=record)
         pc.mini_batch_em(step_size=0.5, pseudocount=0.1)
+        return float(likelihood)
 
+    step(record=True)
     return seconds(step, rounds) * 60_000 / len(x)
 
 
@@ -155,29 +157,32 @@ def main() -> None:
     with np.load(options.mnist) as arrays:
         train, test = (arrays[name].reshape(-1, 784) for name in ("x_train", "x_test"))
     x = torch.from_numpy(train[:10_000])
-    limit = limits(options.rounds)
+    limit = limits(options.rounds, options.device)
     say("  ".join(f"{name} {value:.1f}" for name, value in limit.items()))
     started = time.perf_counter()
     parents = learn_structure(x, 256)
     structure = time.perf_counter() - started
     say(f"structure from 10,000 pictures: {structure:.1f} s")
+    by_cpu = options.device == "cpu"
     rows = []
     for num_states in options.states:
         model = HCLT(parents, 256, num_states, (28, 28))
         model.randomise(torch.Generator().manual_seed(0))
+        model.to(options.device)
         for _ in range(options.epochs):
-            for part in x.split(BATCH)[:-1]:
+            for part in x.to(options.device).split(BATCH)[:-1]:
                 maximise(model, model.flows(part), 0.1, 0.5)
         row: dict[str, Any] = {"num_states": num_states, "parameters": model.num_free_parameters}
         batch = x[:BATCH].to(options.device)
-        row |= training(model.to(options.device), batch, options.rounds, limit)
-        coded = coding(model.cpu(), test, options.rounds, limit)
-        row |= {"coding_" + key if key.endswith("share") else key: value for key, value in coded.items()}
+        row |= training(model, batch, options.rounds, limit)
+        if by_cpu:
+            coded = coding(model, test, options.rounds, limit)
+            row |= {"coding_" + key if key.endswith("share") else key: value for key, value in coded.items()}
         if options.pyjuice:
             row["pyjuice_pass_seconds"] = pyjuice_pass(batch.long(), num_states, options.rounds)
         rows.append({key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()})
         say("  ".join(f"{key} {value:.4g}" for key, value in row.items()))
-    grown = growth(train, options.rounds)
+    grown = growth(train, options.rounds) if by_cpu else []
     for row in grown:
         say("  ".join(f"{key} {value}" for key, value in row.items()))
     content = {
@@ -187,7 +192,7 @@ def main() -> None:
         "trees": rows,
         "growth": grown,
     }
-    write_results("pc_compression", content, torch.device(options.device))
+    write_results("pc_compression" if by_cpu else "pc_compression_gpu", content, torch.device(options.device))
 
 
 if __name__ == "__main__":

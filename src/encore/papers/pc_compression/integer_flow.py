@@ -189,8 +189,7 @@ class _Likelihood(Function):
     @staticmethod
     def forward(ctx: Any, logs: Tensor, tree: HCLT, learner: CircuitPrior | None) -> Tensor:
         largest = logs.amax(2, keepdim=True)
-        layout = torch.from_numpy(tree.layout)
-        evidence = tree.ascend((logs - largest).exp_()[layout])
+        evidence = tree.ascend((logs - largest).exp_()[tree.layout_index])
         posterior, transitions = tree.expected(evidence)
         ctx.save_for_backward(posterior)
         ctx.states_of = tree.states_of

@@ -18,6 +18,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -147,6 +148,12 @@ class HCLT(Queries, OfForm, EncoreModel):
 
     # structure
 
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """As in every module; what is kept of the structure on the old device is found again on the new one."""
+        for name in ("layout_index", "_levels", "states_of"):
+            self.__dict__.pop(name, None)
+        return super()._apply(fn, recurse)
+
     @cached_property
     def layout(self) -> NDArray[np.int64]:
         """The order of variables in arrays of a batch: `Tree.inner`, then those without a state of their own."""
@@ -154,9 +161,14 @@ class HCLT(Queries, OfForm, EncoreModel):
         return np.concatenate([inner, np.setdiff1d(np.arange(self.num_variables), inner)])
 
     @cached_property
+    def layout_index(self) -> Tensor:
+        """`layout` on the device of the parameters."""
+        return torch.from_numpy(self.layout).to(self.prior.device)
+
+    @cached_property
     def _levels(self) -> list[Level]:
         """From the root's to the deepest."""
-        tree = self.tree
+        tree, device = self.tree, self.prior.device
         rows = np.argsort(self.layout)
         depths = tree.depths[tree.inner]
         levels = []
@@ -165,11 +177,11 @@ class HCLT(Queries, OfForm, EncoreModel):
             nodes = tree.inner[start:stop].tolist()
             children = [tree.children[node] for node in nodes]
             slots = [
-                torch.from_numpy(rows[[one[slot] for one in children if len(one) > slot]])
+                torch.from_numpy(rows[[one[slot] for one in children if len(one) > slot]]).to(device)
                 for slot in range(max(map(len, children)))
             ]
             above = rows[tree.parents[nodes]] if depth else np.zeros(0, np.int64)
-            levels.append(Level(start, stop, tuple(slots), torch.from_numpy(above)))
+            levels.append(Level(start, stop, tuple(slots), torch.from_numpy(above).to(device)))
         return levels
 
     @cached_property
@@ -178,7 +190,7 @@ class HCLT(Queries, OfForm, EncoreModel):
         inner = self.tree.inner
         rows = np.argsort(self.layout)
         own = rows < len(inner)
-        return torch.from_numpy(np.where(own, rows, rows[self.tree.parents]))
+        return torch.from_numpy(np.where(own, rows, rows[self.tree.parents])).to(self.prior.device)
 
     # upwards
 
@@ -247,7 +259,7 @@ class HCLT(Queries, OfForm, EncoreModel):
         """(D, N) rows of the flat emissions, and (D, N) what is observed, both in the order of the layout."""
         if x.ndim != 2 or x.shape[1] != self.num_variables or x.is_floating_point():
             raise ValueError(f"x is {tuple(x.shape)} {x.dtype}; the tree takes (N, {self.num_variables}) integers")
-        layout = torch.from_numpy(self.layout).to(x.device)
+        layout = self.layout_index
         values = x.T[layout].long()
         seen = None
         if observed is not None:
@@ -310,10 +322,10 @@ class HCLT(Queries, OfForm, EncoreModel):
         """Posteriors (inner, N, H) of the states, added up by the values that depend on them: (D, K, H)."""
         N, H = posterior.shape[1:]
         size = self.num_variables * self.num_values
-        owners = self.states_of[torch.from_numpy(self.layout)]
+        owners = self.states_of[self.layout_index]
         if posterior.device.type != "cpu":
             total = torch.zeros(size, H, device=posterior.device, dtype=posterior.dtype)
-            total.index_add_(0, index.flatten(), posterior[owners.to(posterior.device)].flatten(0, 1))
+            total.index_add_(0, index.flatten(), posterior[owners].flatten(0, 1))
             return total.view(self.num_variables, self.num_values, H)
         # One product with a sparse matrix of ones, a column for each row of `posterior`: on a CPU three times as fast
         # as index_add_ or scatter_add_.

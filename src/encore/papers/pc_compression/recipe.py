@@ -18,7 +18,7 @@ from encore.data.exact import ExactSamples, open_exact, values_of
 from encore.data.named import find_set_path
 from encore.nn.creation import load
 from encore.papers.pc_compression.circuit import circuit_of
-from encore.papers.pc_compression.coding import NEURAL, coded_by_circuits, coded_by_others
+from encore.papers.pc_compression.coding import NEURAL, Figures, coded_by_circuits, coded_by_others
 from encore.papers.pc_compression.method import ExpectationMaximisation, HCLTFit
 from encore.papers.pc_compression.model import HCLT
 from encore.papers.pc_compression.passes import logarithmic_growth, model_size, passes_of
@@ -53,7 +53,8 @@ CIRCUITS = (
 
 MNIST, FASHION = "mnist", "fashion_mnist"
 
-MNIST_CLAIMS = ("theoretical_rate", "file_rate", "coding_speed", "coding_overhead", "lossless", "coding_passes")
+FILE_CLAIMS = ("file_rate", "coding_speed", "coding_overhead")
+MNIST_CLAIMS = ("theoretical_rate", *FILE_CLAIMS, "lossless", "coding_passes")
 FILES = ("png", "webp", "jpeg2000", "jpegxl", "jpegxl_sheet", "xz", "zstd")
 
 
@@ -164,12 +165,16 @@ class CompressionRecipe(Recipe):
                     comparative_record(claim, theory[HCLT_ARM], baselines, undecided=stand_in, note=note)
                 )
         test = values_of(splits.test)
-        files = coded_by_circuits(performance, studies[0], name, test)
+        files: list[Figures] = []
+        if performance.asks("lossless", *(FILE_CLAIMS if name == MNIST else ())):
+            files = coded_by_circuits(performance, studies[0], name, test)
         changed = sum(one["changed"] for one in files)
         if name != MNIST:
             return changed
-        others = coded_by_others(performance, studies[1], test) if len(studies) > 1 else {}
-        self._record_files(performance, theory, {HCLT_ARM: files, **others}, stand_in, note)
+        if files:
+            compared = performance.asks("file_rate", "coding_speed")
+            others = coded_by_others(performance, studies[1], test) if compared else {}
+            self._record_files(performance, theory, {HCLT_ARM: files, **others}, stand_in, note)
         models: dict[str, Any] = {
             label: load(study.folder(performance, study.arms[0], performance.seeds[0]))
             for label, study in zip((HCLT_ARM, NEURAL), studies, strict=False)
@@ -199,7 +204,7 @@ class CompressionRecipe(Recipe):
         self,
         performance: Performance,
         theory: Mapping[str, Sequence[float]],
-        files: Mapping[str, list[dict[str, float]]],
+        files: Mapping[str, list[Figures]],
         stand_in: str,
         note: str,
     ) -> None:
