@@ -1,0 +1,46 @@
+"""The hub's database: tables, connections, migrations. SQLite in a file, or PostgreSQL by its URL."""
+
+from encore.hub.database.connection import Database, open_database
+from encore.hub.database.tables import (
+    Base,
+    Comment,
+    Job,
+    Mail,
+    Paper,
+    PaperTask,
+    RateLimit,
+    Recommendation,
+    Run,
+    RunEvent,
+    Session,
+    SourceState,
+    Subscription,
+    Tag,
+    User,
+    Vector,
+    Vote,
+    WorkerRow,
+)
+
+__all__ = [
+    "Base",
+    "Comment",
+    "Database",
+    "Job",
+    "Mail",
+    "Paper",
+    "PaperTask",
+    "RateLimit",
+    "Recommendation",
+    "Run",
+    "RunEvent",
+    "Session",
+    "SourceState",
+    "Subscription",
+    "Tag",
+    "User",
+    "Vector",
+    "Vote",
+    "WorkerRow",
+    "open_database",
+]
