@@ -16,7 +16,7 @@ def sign(settings: HubSettings, purpose: str, content: Any) -> str:
     return str(_serializer(settings, purpose).dumps(content))
 
 
-def unsign(settings: HubSettings, purpose: str, token: str, max_seconds: float | None) -> Any:
+def unsign(settings: HubSettings, purpose: str, token: str, max_seconds: int | None) -> Any:
     """What was signed; None if the token is forged, damaged, for another purpose or older than `max_seconds`."""
     try:
         return _serializer(settings, purpose).loads(token, max_age=max_seconds)

@@ -38,6 +38,8 @@ class Database:
         try:
             parsed = sqlalchemy.make_url(url)
             self.is_sqlite = parsed.get_backend_name() == "sqlite"
+            if parsed.get_backend_name() not in {"sqlite", "postgresql"}:
+                raise NoSuchModuleError(f"Encore does not know {parsed.get_backend_name()}")
             if self.is_sqlite and parsed.database:
                 Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
             options: dict[str, Any] = {"connect_args": {"timeout": BUSY_SECONDS}} if self.is_sqlite else {}
@@ -53,10 +55,6 @@ class Database:
             raise ConfigurationError(
                 f"database {url.split('@')[-1]}: {error}", "give sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME"
             ) from None
-        if self.engine.dialect.name not in {"sqlite", "postgresql"}:
-            raise ConfigurationError(
-                f"database: Encore does not know {self.engine.dialect.name}", "give sqlite:///… or postgresql://…"
-            )
         if self.is_sqlite:
             _teach_sqlite(self.engine)
         self._reading = sessionmaker(self.engine, expire_on_commit=False)
