@@ -92,6 +92,13 @@ BLOCKS = {
         "encore.base.errors",
         "encore.base.runtime",
     ),
+    "Hub": (
+        "encore.hub.settings",
+        "encore.hub.trending",
+        "encore.hub.search.finding",
+        "encore.hub.runs",
+        "encore.hub.database.tables",
+    ),
 }
 """The modules of the reference, by page."""
 
@@ -306,6 +313,7 @@ sections = {
         "* [Quick start](quickstart.md)",
         "* [Many pictures, few labels](few-labels.md)",
         "* [On your own data](your-data.md)",
+        "* [Daily Papers](daily-papers.md)",
         f"* [How fast, how much memory]({speed()})",
     ],
     "Papers": papers(),

@@ -10,7 +10,7 @@ import typer
 import encore
 from encore.base import registry
 from encore.base.configuration import parse_settings
-from encore.cli import catalogue, data
+from encore.cli import catalogue, data, hub
 from encore.cli.options import (
     Data,
     DeviceName,
@@ -42,6 +42,8 @@ app = typer.Typer(
 app.command("list")(catalogue.list_command)
 app.command("show")(catalogue.show_command)
 app.add_typer(data.app, name="data")
+app.command("serve")(hub.serve_command)
+app.add_typer(hub.app, name="hub")
 
 
 def _print_version(wanted: bool) -> None:

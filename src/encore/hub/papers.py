@@ -1,222 +1,37 @@
-"""Papers as the hub keeps them: found again whatever source tells of them, voted for, and listed.
+"""Papers as the hub keeps them: voted for, and listed.
 
-**Trending.** A vote counts 1 when it is given and half as much after every `HALF_LIFE`; being published counts as one
-vote of that day, as do the votes that the source counted. At time t a paper has
-
-    score(t) = (1 + outside votes) · 2^(-(t - listed on) / h) + Σ_votes 2^(-(t - given) / h)
-
-As t goes on all scores shrink by one factor, so their order never changes without a vote. What is kept is
-log₂ score(0), which needs no clock and has an index.
+What sources say of them is in `entries`, how that is put together in `merging`, how votes order them in `trending`;
+the names of all three are handed on here.
 """
 
 from __future__ import annotations
 
 import datetime
-import hashlib
-import math
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Select, delete, func, or_, select, update
+from sqlalchemy import Select, func, or_, select
 from sqlalchemy.orm import Session as Transaction
 
-from encore.base.cards import Card
 from encore.hub.database import Database, Paper, PaperTask, Tag, Vote
-from encore.hub.database.tables import now
-
-HALF_LIFE = datetime.timedelta(days=2)
-"""After which a vote counts half."""
+from encore.hub.entries import RANKS as RANKS
+from encore.hub.entries import Entry as Entry
+from encore.hub.entries import arxiv_identifier as arxiv_identifier
+from encore.hub.entries import entries_of_cards as entries_of_cards
+from encore.hub.entries import key_of as key_of
+from encore.hub.entries import plain as plain
+from encore.hub.merging import put as put
+from encore.hub.trending import HALF_LIFE as HALF_LIFE
+from encore.hub.trending import decayed_votes as decayed_votes
+from encore.hub.trending import refresh_counts as refresh_counts
+from encore.hub.trending import refresh_trend as refresh_trend
+from encore.hub.trending import trend_of as trend_of
 
 Period = Literal["day", "week", "month"]
 
-RANKS = {"csv": 0, "bibtex": 1, "ris": 1, "json": 2, "huggingface": 3, "arxiv": 4, "cards": 5}
-"""Whose word counts more where two sources describe one paper. Of equals the later one is believed."""
-
-_ARXIV = re.compile(
-    r"(?:^|/|arxiv:)\s*(\d{4}\.\d{4,5}|[a-z-]+(?:\.[A-Z]{2})?/\d{7})(?:v(\d+))?(?:\.pdf)?/?$", re.IGNORECASE
-)
-
-
-@dataclass
-class Entry:
-    """What a source says of a paper; whatever it does not say is empty.
-
-    Attributes:
-        title: the only thing that must be there, with a date or a year.
-        source: a key of `RANKS`.
-        listed_on: the day of the feed; the day of `published` where it is not said.
-        authors: names as published.
-        num_authors: where it is known and the names are not.
-        slug: the paper's room in Encore.
-    """
-
-    title: str
-    source: str
-    abstract: str = ""
-    authors: list[str] = field(default_factory=list)
-    num_authors: int | None = None
-    arxiv: str | None = None
-    doi: str | None = None
-    url: str | None = None
-    code_url: str | None = None
-    organisation: str | None = None
-    listed_on: datetime.date | None = None
-    published: datetime.date | None = None
-    updated: datetime.date | None = None
-    version: int | None = None
-    tasks: list[str] = field(default_factory=list)
-    outside_votes: int = 0
-    slug: str | None = None
-
-
-def arxiv_identifier(text: str) -> tuple[str, int | None] | None:
-    """The arXiv identifier and version in an identifier or an address of arxiv.org; None if it is none.
-
-    Example:
-        >>> arxiv_identifier("https://arxiv.org/abs/2111.11632v2")
-        ('2111.11632', 2)
-    """
-    text = text.strip()
-    if "://" in text and not re.match(r"https?://(?:www\.|export\.)?arxiv\.org/", text, re.IGNORECASE):
-        return None
-    found = _ARXIV.search(text)
-    return (
-        (found[1].lower() if "/" not in found[1] else found[1], int(found[2]) if found[2] else None) if found else None
-    )
-
-
-def key_of(entry: Entry) -> str:
-    """What names a paper in addresses: the arXiv identifier, else a hash of its title and first author."""
-    if entry.arxiv:
-        return entry.arxiv.replace("/", "-")
-    first = entry.authors[0].split()[-1] if entry.authors else ""
-    return "p" + hashlib.sha256(f"{plain(entry.title)}|{plain(first)}".encode()).hexdigest()[:15]
-
-
-def plain(text: str) -> str:
-    """Letters and digits alone, without accents, in lower case."""
-    decomposed = unicodedata.normalize("NFKD", text)
-    return "".join(one for one in decomposed.casefold() if one.isalnum())
-
-
-def put(transaction: Transaction, entry: Entry) -> tuple[Paper, bool]:
-    """Add a paper, or what an entry adds to one that is there.
-
-    A paper is found again by arXiv identifier, DOI, or title and first author. Fields of a source that is believed as
-    much as the earlier one or more (`RANKS`) replace what is there; a lesser one fills what is empty. Telling the same
-    twice changes nothing.
-
-    Returns:
-        The paper, and whether it is new.
-
-    Raises:
-        ValueError: there is no title, or neither date nor year.
-    """
-    title = " ".join(entry.title.split())
-    day = entry.listed_on or entry.published
-    if not title or day is None:
-        raise ValueError("an entry has a title and a date")
-    key = key_of(entry)
-    paper = _known(transaction, entry, key)
-    new = paper is None
-    if paper is None:
-        paper = Paper(key=key, title=title, listed_on=day, year=(entry.published or day).year, source=entry.source)
-        paper.votes = paper.comments = paper.outside_votes = paper.rank = 0
-        paper.abstract, paper.authors, paper.tasks = "", [], []
-        transaction.add(paper)
-    rank = RANKS[entry.source]
-    believed = new or rank >= paper.rank
-    before = (paper.listed_on, paper.outside_votes)
-    for name, value in _fields(entry, title).items():
-        there = getattr(paper, name)
-        if value not in (None, "", []) and value != there and (believed or there in (None, "", [])):
-            setattr(paper, name, value)
-    if entry.listed_on and (believed or entry.source == "huggingface"):
-        paper.listed_on = entry.listed_on
-    if believed:
-        paper.rank, paper.source = rank, entry.source
-        if entry.published:
-            paper.year = entry.published.year
-    paper.outside_votes = max(paper.outside_votes, entry.outside_votes)
-    if paper.num_authors is None and paper.authors:
-        paper.num_authors = len(paper.authors)
-    transaction.flush()
-    _keep_tasks(transaction, paper)
-    if new or before != (paper.listed_on, paper.outside_votes):
-        refresh_trend(transaction, paper)
-    return paper, new
-
-
-_COPIED = (
-    "arxiv",
-    "doi",
-    "slug",
-    "authors",
-    "organisation",
-    "url",
-    "code_url",
-    "published",
-    "updated",
-    "version",
-    "tasks",
-)
-
-
-def _fields(entry: Entry, title: str) -> dict[str, Any]:
-    fields: dict[str, Any] = {name: getattr(entry, name) for name in _COPIED}
-    fields["abstract"] = " ".join(entry.abstract.split())
-    fields["title"] = title
-    fields["num_authors"] = len(entry.authors) or entry.num_authors
-    return fields
-
-
-def _known(transaction: Transaction, entry: Entry, key: str) -> Paper | None:
-    ways = [Paper.key == key]
-    if entry.arxiv:
-        ways.append(Paper.arxiv == entry.arxiv)
-    if entry.doi:
-        ways.append(Paper.doi == entry.doi)
-    if entry.slug:
-        ways.append(Paper.slug == entry.slug)
-    found = transaction.scalars(select(Paper).where(or_(*ways)).order_by(Paper.rank.desc(), Paper.id)).first()
-    if found is None and entry.arxiv:  # a bibliography may have told of it without its identifier
-        without = Entry(entry.title, entry.source, authors=entry.authors)
-        found = transaction.scalars(select(Paper).where(Paper.key == key_of(without), Paper.arxiv.is_(None))).first()
-    return found
-
-
-def _keep_tasks(transaction: Transaction, paper: Paper) -> None:
-    wanted = {task.strip().lower()[:80] for task in paper.tasks if task.strip()}
-    there = set(transaction.scalars(select(PaperTask.task).where(PaperTask.paper_id == paper.id)))
-    transaction.add_all(PaperTask(task=task, paper_id=paper.id) for task in sorted(wanted - there))
-    if there - wanted:
-        transaction.execute(delete(PaperTask).where(PaperTask.paper_id == paper.id, PaperTask.task.in_(there - wanted)))
-    transaction.flush()
-
-
-def entries_of_cards(cards: Iterable[Card]) -> list[Entry]:
-    """The papers of Encore's own cards: what a fresh hub shows."""
-    return [
-        Entry(
-            title=card.title,
-            source="cards",
-            abstract=card.summary,
-            authors=list(card.authors),
-            num_authors=card.num_authors,
-            arxiv=card.arxiv,
-            url=f"https://arxiv.org/abs/{card.arxiv}",
-            code_url=next((link.url for link in card.links if "code" in link.label or "github" in link.url), None),
-            listed_on=card.date,
-            published=card.date,
-            tasks=list(card.tasks),
-            slug=card.slug,
-        )
-        for card in cards
-    ]
-
+_SPANS = {"day": r"\d{4}-\d\d-\d\d", "week": r"\d{4}-W\d\d", "month": r"\d{4}-\d\d"}
 
 # votes
 
@@ -238,41 +53,6 @@ def vote(database: Database, user_id: int, paper_id: int, *, wanted: bool) -> in
         paper.votes = transaction.scalar(select(func.count()).where(Vote.paper_id == paper_id)) or 0
         refresh_trend(transaction, paper)
         return paper.votes
-
-
-def refresh_trend(transaction: Transaction, paper: Paper) -> None:
-    """Compute `trend` from the votes that there are."""
-    given = transaction.scalars(select(Vote.created).where(Vote.paper_id == paper.id)).all()
-    trend = trend_of(paper.listed_on, paper.outside_votes, given)
-    transaction.execute(update(Paper).where(Paper.id == paper.id).values(trend=trend))
-
-
-def trend_of(
-    listed_on: datetime.date,
-    outside_votes: int,
-    given: Sequence[datetime.datetime],
-    half_life: datetime.timedelta = HALF_LIFE,
-) -> float:
-    """log₂ of a paper's score at the beginning of 1970; see this module's head for the formula.
-
-    Args:
-        listed_on: its day in the feed, taken from midnight UTC.
-        outside_votes: counted as votes of that day.
-        given: when each vote was given here.
-        half_life: h.
-    """
-    start = datetime.datetime.combine(listed_on, datetime.time(), datetime.UTC).timestamp()
-    h = half_life.total_seconds()
-    exponents = [start / h + math.log2(1 + outside_votes), *(one.timestamp() / h for one in given)]
-    largest = max(exponents)
-    return largest + math.log2(math.fsum(2 ** (one - largest) for one in exponents))
-
-
-def decayed_votes(
-    trend: float, at: datetime.datetime | None = None, half_life: datetime.timedelta = HALF_LIFE
-) -> float:
-    """The score at a moment, from `trend`."""
-    return 2 ** min(trend - (at or now()).timestamp() / half_life.total_seconds(), 1000.0)
 
 
 # lists
@@ -337,13 +117,11 @@ class Span:
         Raises:
             ValueError: it is written in another way.
         """
-        if period == "day" and re.fullmatch(r"\d{4}-\d\d-\d\d", text):
-            return cls.around(period, datetime.date.fromisoformat(text))
-        if period == "week" and re.fullmatch(r"\d{4}-W\d\d", text):
+        if not re.fullmatch(_SPANS[period], text, re.ASCII) or not 1 < int(text[:4]) < 9999:
+            raise ValueError(f"'{text}' is no {period}")
+        if period == "week":
             return cls.around(period, datetime.date.fromisocalendar(int(text[:4]), int(text[6:]), 1))
-        if period == "month" and re.fullmatch(r"\d{4}-\d\d", text):
-            return cls.around(period, datetime.date.fromisoformat(text + "-01"))
-        raise ValueError(f"'{text}' is no {period}")
+        return cls.around(period, datetime.date.fromisoformat(text if period == "day" else text + "-01"))
 
     @classmethod
     def around(cls, period: Period, day: datetime.date) -> Span:
@@ -364,8 +142,8 @@ class Span:
             return self.first.isoformat()
         if self.period == "week":
             year, week, _ = self.first.isocalendar()
-            return f"{year}-W{week:02}"
-        return self.first.strftime("%Y-%m")
+            return f"{year:04}-W{week:02}"
+        return self.first.isoformat()[:7]
 
 
 def listed(
@@ -397,8 +175,9 @@ def neighbours(transaction: Transaction, span: Span) -> tuple[Span | None, Span 
 
 
 def paper_of(transaction: Transaction, key: str) -> Paper | None:
-    """The paper that an address names: by key, or by Encore's slug."""
-    return transaction.scalars(select(Paper).where(or_(Paper.key == key, Paper.slug == key))).first()
+    """The paper that an address names: by key, by Encore's slug, or by arXiv identifier."""
+    ways = or_(Paper.key == key, Paper.slug == key, Paper.arxiv == key)
+    return transaction.scalars(select(Paper).where(ways).order_by(Paper.rank.desc())).first()
 
 
 def voted(transaction: Transaction, user_id: int, papers: Iterable[Paper]) -> set[int]:

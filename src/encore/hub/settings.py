@@ -70,7 +70,7 @@ class HubSettings(BaseModel):
     trusted_proxies: tuple[str, ...] = ()
     page_size: int = Field(default=30, ge=5, le=200)
 
-    @field_validator("base_url", "huggingface_url")
+    @field_validator("base_url", "huggingface_url", "arxiv_url")
     @classmethod
     def _is_an_address(cls, value: str) -> str:
         parts = urlsplit(value)

@@ -63,10 +63,9 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Transaction]:
-        """A transaction that sees one state of the database and changes nothing."""
-        with self._reading() as transaction:
+        """A transaction that sees one state of the database and changes nothing. What was read stays readable."""
+        with self._reading() as transaction:  # closing rolls back, without making objects forget what they hold
             yield transaction
-            transaction.rollback()
 
     @contextmanager
     def writing(self) -> Iterator[Transaction]:

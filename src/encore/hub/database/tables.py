@@ -66,13 +66,14 @@ class Paper(Base):
     Attributes:
         key: names it in addresses: the arXiv identifier without version, else a hash of title and first author.
         slug: its room, where Encore has one.
+        title_hash: of the title's letters alone, by which it is found again.
         listed_on: the day under which the feed shows it.
         published, updated: of the first and the newest version, as far as known.
         version: the newest version's number.
         tasks: what it is about, words that readers filter by.
         outside_votes: votes that an imported source counted.
         votes, comments: how many there are here.
-        trend: log₂ of its decayed votes, see `papers.trend_of`.
+        trend: log₂ of its decayed votes, see `trending.trend_of`.
         source: which import told of it first; `rank` says how much its fields are believed.
     """
 
@@ -84,6 +85,7 @@ class Paper(Base):
     doi: Mapped[str | None] = mapped_column(String(200), unique=True)
     slug: Mapped[str | None] = mapped_column(String(60), unique=True)
     title: Mapped[str] = mapped_column(Text)
+    title_hash: Mapped[str | None] = mapped_column(String(16), index=True)
     abstract: Mapped[str] = mapped_column(Text, default="")
     authors: Mapped[list[str]] = mapped_column(default=list)
     num_authors: Mapped[int | None]
@@ -250,7 +252,7 @@ class Mail(Base):
 
 
 class Job(Base):
-    """Other work that waits for a worker: `submit` (fetch a paper), `index`, `recommend`.
+    """Other work that waits for a worker: `submit` (fetch a paper), `import`, `index`, `recommend`, `digest`.
 
     Attributes:
         once: what need not wait twice, such as `index`.
@@ -334,13 +336,15 @@ class Vector(Base):
     """A paper as a vector of length 1, float16 as bytes, for search by meaning, similar papers and recommendations.
 
     Attributes:
-        model: what made it: a sentence-transformers model, or `lsa` (of the words alone).
+        model: what made it: a sentence-transformers model, or `lsa-…` (of the words alone) with the name of its fit.
+        digest: of the text that it was made of, so that a text that changes is found.
     """
 
     __tablename__ = "vectors"
 
     paper_id: Mapped[int] = mapped_column(ForeignKey("papers.id", ondelete="CASCADE"), primary_key=True)
     model: Mapped[str] = mapped_column(String(200))
+    digest: Mapped[str] = mapped_column(String(16))
     content: Mapped[bytes] = mapped_column(LargeBinary)
 
 

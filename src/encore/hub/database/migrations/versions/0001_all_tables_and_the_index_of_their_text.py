@@ -48,6 +48,7 @@ def upgrade() -> None:
         sa.Column("doi", sa.String(length=200), nullable=True),
         sa.Column("slug", sa.String(length=60), nullable=True),
         sa.Column("title", sa.Text(), nullable=False),
+        sa.Column("title_hash", sa.String(length=16), nullable=True),
         sa.Column("abstract", sa.Text(), nullable=False),
         sa.Column("authors", sa.JSON(), nullable=False),
         sa.Column("num_authors", sa.Integer(), nullable=True),
@@ -76,6 +77,7 @@ def upgrade() -> None:
     with op.batch_alter_table("papers", schema=None) as batch_op:
         batch_op.create_index("ix_papers_listed_on_trend", ["listed_on", "trend", "id"], unique=False)
         batch_op.create_index("ix_papers_slug_trend", ["slug", "trend"], unique=False)
+        batch_op.create_index(batch_op.f("ix_papers_title_hash"), ["title_hash"], unique=False)
         batch_op.create_index("ix_papers_trend", ["trend", "id"], unique=False)
         batch_op.create_index(batch_op.f("ix_papers_year"), ["year"], unique=False)
 
@@ -250,6 +252,7 @@ def upgrade() -> None:
         "vectors",
         sa.Column("paper_id", sa.Integer(), nullable=False),
         sa.Column("model", sa.String(length=200), nullable=False),
+        sa.Column("digest", sa.String(length=16), nullable=False),
         sa.Column("content", sa.LargeBinary(), nullable=False),
         sa.ForeignKeyConstraint(["paper_id"], ["papers.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("paper_id"),
@@ -366,6 +369,7 @@ def downgrade() -> None:
     with op.batch_alter_table("papers", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_papers_year"))
         batch_op.drop_index("ix_papers_trend")
+        batch_op.drop_index(batch_op.f("ix_papers_title_hash"))
         batch_op.drop_index("ix_papers_slug_trend")
         batch_op.drop_index("ix_papers_listed_on_trend")
 

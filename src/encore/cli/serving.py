@@ -1,0 +1,78 @@
+"""The web server of `encore serve`: uvicorn, with a worker beside it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from contextlib import nullcontext
+from typing import Any
+
+import uvicorn
+
+from encore.base.errors import InputError
+from encore.cli.options import stdout
+from encore.hub.settings import PREFIX, HubSettings
+from encore.hub.work import WorkerProcess
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        InputError: the address is taken, or none of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    server = socket.socket(family, socket.SOCK_STREAM)
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        server.bind((host, port))
+    except OSError as error:
+        server.close()
+        raise InputError(
+            f"cannot listen on {host}:{port} ({(error.strerror or str(error)).lower()})", "take another --port"
+        ) from error
+    server.set_inheritable(True)
+    return server
+
+
+def serve(settings: HubSettings, server: socket.socket, *, processes: int, with_worker: bool) -> None:
+    """Answer until interrupted. A worker that dies is started again; both end together."""
+    from encore.hub.web.app import create_app
+
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    options: dict[str, Any] = {
+        "log_level": "warning",
+        "access_log": False,
+        "server_header": False,
+        "proxy_headers": False,
+        "timeout_graceful_shutdown": 5,
+    }
+    app: Any = create_app(settings) if processes == 1 else "encore.hub.web.app:application"
+    if processes > 1:
+        os.environ.update(_as_environment(settings))
+        options |= {"factory": True, "workers": processes}
+    with WorkerProcess(settings) if with_worker else nullcontext():
+        stdout().print(f"{settings.site_name}: {settings.base_url}", highlight=False, soft_wrap=True)
+        if settings.mail_url.startswith("outbox:"):
+            stdout().print(
+                f"mails go to {settings.outbox}; sign in on this machine with: encore hub sign-in you@example.org",
+                highlight=False,
+                soft_wrap=True,
+            )
+        config = uvicorn.Config(app, **options)
+        if processes == 1:
+            uvicorn.Server(config).run(sockets=[server])
+        else:
+            from uvicorn.supervisors import Multiprocess
+
+            Multiprocess(config, sockets=[server]).run()
+
+
+def _as_environment(settings: HubSettings) -> dict[str, str]:
+    """Settings for web processes that are started anew."""
+    found = {}
+    for name, value in settings.model_dump(mode="json").items():
+        if value is not None:
+            found[PREFIX + name.upper()] = ",".join(value) if isinstance(value, list) else str(value)
+    return found

@@ -1,0 +1,1 @@
+"""The web process: pages, forms, feeds and the JSON API."""

@@ -1,0 +1,115 @@
+"""What every page needs, kept in one place for the life of the web process."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from fastapi import Request
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from encore.hub import comments
+from encore.hub.accounts import Reader
+from encore.hub.database import Database
+from encore.hub.limiting import Limiter
+from encore.hub.search.finding import Finder
+from encore.hub.settings import HubSettings
+from encore.hub.verdicts import Catalogue
+from encore.results import table
+
+WEB = Path(str(resources.files("encore.hub"))) / "web"
+
+
+@dataclass
+class Hub:
+    """The web process's own things.
+
+    Attributes:
+        settings: of the hub.
+        database: open.
+        finder: search.
+        catalogue: cards and published records.
+        limiter: counts what is limited.
+        pages: the templates.
+    """
+
+    settings: HubSettings
+    database: Database
+    finder: Finder
+    catalogue: Catalogue = field(default_factory=Catalogue)
+    limiter: Limiter = field(init=False)
+    pages: Environment = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.limiter = Limiter(self.database)
+        self.pages = Environment(
+            loader=FileSystemLoader(WEB / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            auto_reload=False,
+        )
+        self.pages.globals.update(
+            site=self.settings.site_name,
+            base_url=self.settings.base_url,
+            static=static_address,
+            figure=table.figure,
+            spread=table.spread,
+            verdicts=self.catalogue.verdicts,
+            performed=frozenset(self.catalogue.performed),
+        )
+        self.pages.filters.update(
+            markdown=lambda text: Markup(comments.rendered(text)),
+            day=lambda day: f"{day.day} {day:%B %Y}",
+            ago=ago,
+            names=names,
+        )
+
+    def render(self, name: str, **values: Any) -> str:
+        """A template as text."""
+        return self.pages.get_template(name).render(**values)
+
+
+_versions: dict[str, str] = {}
+
+
+def static_address(name: str) -> str:
+    """The address of a file that comes with the hub; it changes with its content, so that browsers may keep it."""
+    if name not in _versions:
+        _versions[name] = hashlib.sha256((WEB / "static" / name).read_bytes()).hexdigest()[:10]
+    return f"/static/{name}?v={_versions[name]}"
+
+
+def ago(moment: datetime.datetime) -> str:
+    """How long ago something was, in words."""
+    seconds = (datetime.datetime.now(datetime.UTC) - moment).total_seconds()
+    for size, unit in ((86400 * 365, "year"), (86400 * 30, "month"), (86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= size:
+            count = int(seconds // size)
+            return f"{count} {unit}{'s' if count > 1 else ''} ago"
+    return "just now"
+
+
+def names(authors: list[str], most: int = 3) -> str:
+    """The first authors, and how many more there are."""
+    if len(authors) <= most + 1:
+        return ", ".join(authors)
+    return f"{', '.join(authors[:most])} and {len(authors) - most} more"
+
+
+def hub_of(request: Request) -> Hub:
+    """The web process's own things."""
+    hub: Hub = request.app.state.hub
+    return hub
+
+
+def reader_of(request: Request) -> Reader | None:
+    """Who is signed in, if anybody."""
+    reader: Reader | None = request.state.reader
+    return reader
