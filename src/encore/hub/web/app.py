@@ -46,6 +46,7 @@ def create_app(settings: HubSettings, database: Database | None = None) -> FastA
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        hub.finder.start()
         yield
         hub.finder.close()
         database.close()
