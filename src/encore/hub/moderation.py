@@ -80,7 +80,7 @@ def status(database: Database) -> dict[str, Any]:
         )
         for name, table in (("runs", Run), ("jobs", Job), ("mails", Mail)):
             rows = transaction.execute(select(table.state, func.count()).group_by(table.state))
-            counts[name] = dict(rows.tuples().all())
+            counts[name] = {row[0]: row[1] for row in rows}
         counts["workers"] = {
             one.name: one.heartbeat.isoformat(timespec="seconds") for one in transaction.scalars(select(WorkerRow))
         }

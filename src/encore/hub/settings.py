@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from contextlib import suppress
 from pathlib import Path
@@ -77,6 +78,13 @@ class HubSettings(BaseModel):
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise ValueError("is an address such as https://papers.example.org")
         return value.rstrip("/")
+
+    @field_validator("mail_url")
+    @classmethod
+    def _is_a_way_to_mail(cls, value: str) -> str:
+        if not re.match(r"outbox:|(smtp|smtps|smtp\+starttls)://[^/]", value):
+            raise ValueError("is outbox:, or smtp://HOST, smtps://HOST or smtp+starttls://HOST")
+        return value
 
     @field_validator("run_scales")
     @classmethod

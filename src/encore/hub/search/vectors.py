@@ -276,7 +276,10 @@ class Index:
                     self._vectors = read_vectors(self._database)
                     self._looked = time.monotonic()
         elif time.monotonic() - self._looked > REFRESH_SECONDS:
-            self._look()
+            if len(self._vectors.ids):
+                self._look()
+            else:  # a fresh hub: the first vectors are few, and worth the wait
+                self.refresh()
         return self._vectors
 
     def refresh(self) -> None:

@@ -80,7 +80,7 @@ def show(request: Request, number: int) -> Response:
         pictures=_pictures(run, events),
         last_seq=events[-1].seq if events else 0,
         position=position,
-        earlier=[(one, record_of(one)) for one in earlier[:4]],
+        earlier=[(one, record_of(one)) for one in earlier[:2]],
         asked_by=asked_by,
         report=runs.report_path(hub.settings, run.id),
         published=hub.catalogue.records.get(run.slug),
