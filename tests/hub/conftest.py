@@ -103,7 +103,7 @@ def emptied_database(kept_database: Database) -> Iterator[Database]:
 @pytest.fixture
 def settings(tmp_path: Path, database_url: str) -> HubSettings:
     """Of a hub in a temporary folder."""
-    return HubSettings(folder=tmp_path, database=database_url, secret="s" * 40, arxiv_seconds=0)
+    return HubSettings(folder=tmp_path, database=database_url, secret="s" * 40, arxiv_seconds=0, remember_seconds=0)
 
 
 @pytest.fixture

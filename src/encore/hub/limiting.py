@@ -1,6 +1,6 @@
 """How often somebody may do something: the library `limits`, counting in the hub's own database.
 
-So several web processes count together, and a restart forgets nothing.
+So several web processes count together, and a restart forgets nothing. Searches alone are counted in memory.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 
 from limits import RateLimitItem, parse
-from limits.storage import Storage
+from limits.storage import MemoryStorage, Storage
 from limits.strategies import FixedWindowRateLimiter
 from sqlalchemy import case, delete
 from sqlalchemy.dialects.postgresql import insert as insert_postgresql
@@ -31,6 +31,9 @@ LIMITS = {
     "search_client": "120/minute",
 }
 """Of each kind of doing, as the library writes it."""
+
+IN_MEMORY = {"search_client"}
+"""What is done too often to be written down; each web process counts for itself."""
 
 
 class TooOftenError(InputError):
@@ -115,7 +118,8 @@ class Limiter:
     """
 
     def __init__(self, database: Database) -> None:
-        self._limiter = FixedWindowRateLimiter(DatabaseStorage(database))
+        self._written = FixedWindowRateLimiter(DatabaseStorage(database))
+        self._in_memory = FixedWindowRateLimiter(MemoryStorage())
         self._items: dict[str, RateLimitItem] = {kind: parse(text) for kind, text in LIMITS.items()}
 
     def count(self, kind: str, who: str) -> None:
@@ -125,6 +129,7 @@ class Limiter:
             TooOftenError: with the seconds to wait.
         """
         item = self._items[kind]
-        if not self._limiter.hit(item, kind, who):
-            ends = self._limiter.get_window_stats(item, kind, who).reset_time
+        limiter = self._in_memory if kind in IN_MEMORY else self._written
+        if not limiter.hit(item, kind, who):
+            ends = limiter.get_window_stats(item, kind, who).reset_time
             raise TooOftenError(int(ends - time.time()) + 1)

@@ -46,6 +46,7 @@ class HubSettings(BaseModel):
         daily_imports: sources that the worker reads every morning: `arxiv`, `huggingface`.
         trusted_proxies: addresses whose `X-Forwarded-For` is believed, for rate limits.
         page_size: papers on a page of the feed.
+        remember_seconds: how old pages may be that those who are not signed in see; 0 makes each anew.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -70,6 +71,7 @@ class HubSettings(BaseModel):
     daily_imports: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
     page_size: int = Field(default=30, ge=5, le=200)
+    remember_seconds: float = Field(default=3.0, ge=0, le=60)
 
     @field_validator("base_url", "huggingface_url", "arxiv_url")
     @classmethod

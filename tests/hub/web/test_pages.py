@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import json
+import time
+from collections.abc import Callable
 
 import feedparser
 import pytest
@@ -13,6 +15,8 @@ from encore.base import registry
 from encore.hub.database import Database
 from encore.hub.papers import Entry, put
 from encore.hub.settings import HubSettings
+from encore.hub.web.app import create_app
+from tests.hub.web.conftest import form_token
 
 PAGES = (
     "/", "/new", "/month/2021-11", "/week/2021-W47", "/day/2021-11-22", "/search?q=trees", "/search", "/sign-in",
@@ -121,3 +125,28 @@ def test_static_files_may_be_kept(browser: TestClient) -> None:
     page = browser.get("/").text
     address = page.split('rel="stylesheet" href="')[1].split('"')[0]
     assert browser.get(address).headers["cache-control"] == "public, max-age=31536000, immutable"
+
+
+def test_pages_are_remembered_for_those_who_are_not_signed_in(
+    settings: HubSettings, database: Database, sign_in: Callable[[str], TestClient]
+) -> None:
+    remembering = TestClient(create_app(settings.model_copy(update={"remember_seconds": 0.3}), database))
+    before = remembering.get("/new")
+    with database.writing() as transaction:
+        put(transaction, Entry("A paper of today", "json", listed_on=datetime.date.today()))
+    assert "A paper of today" not in remembering.get("/new").text
+    assert remembering.get("/new").headers["content-security-policy"] == before.headers["content-security-policy"]
+    assert "A paper of today" in remembering.get("/new", headers={"hx-request": "true"}).text
+    assert "A paper of today" in sign_in("anna@example.org").get("/new").text
+    time.sleep(0.35)
+    assert "A paper of today" in remembering.get("/new").text
+
+
+def test_forms_and_errors_are_never_remembered(settings: HubSettings, database: Database) -> None:
+    app = create_app(settings.model_copy(update={"remember_seconds": 60}), database)
+    tokens = {form_token(TestClient(app).get("/sign-in").text) for _ in range(3)}
+    assert len(tokens) == 3
+    assert TestClient(app).get("/papers/2601.00001").status_code == 404
+    with database.writing() as transaction:
+        put(transaction, Entry("Found", "json", arxiv="2601.00001", listed_on=datetime.date(2026, 1, 1)))
+    assert TestClient(app).get("/papers/2601.00001").status_code == 200

@@ -20,6 +20,7 @@ from encore.hub.settings import HubSettings, read_settings
 from encore.hub.web.answers import add_error_pages
 from encore.hub.web.hub import WEB, Hub
 from encore.hub.web.pages import account, api, feed, paper, runs, subscription
+from encore.hub.web.remembering import Remembering
 from encore.hub.web.security import Guard
 
 
@@ -73,7 +74,8 @@ def create_app(settings: HubSettings, database: Database | None = None) -> FastA
             transaction.execute(text("SELECT 1"))
         return JSONResponse({"status": "well"})
 
-    app.add_middleware(Guard, hub=hub)
+    app.add_middleware(Remembering, seconds=settings.remember_seconds)
+    app.add_middleware(Guard, hub=hub)  # the outer one
     return app
 
 

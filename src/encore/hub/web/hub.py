@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import time
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -12,10 +13,11 @@ from typing import Any
 from fastapi import Request
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from sqlalchemy import func, select
 
 from encore.hub import comments
 from encore.hub.accounts import Reader
-from encore.hub.database import Database
+from encore.hub.database import Database, PaperTask
 from encore.hub.limiting import Limiter
 from encore.hub.search.finding import Finder
 from encore.hub.settings import HubSettings
@@ -44,6 +46,8 @@ class Hub:
     catalogue: Catalogue = field(default_factory=Catalogue)
     limiter: Limiter = field(init=False)
     pages: Environment = field(init=False)
+    _tasks: list[str] = field(init=False, default_factory=list)
+    _tasks_counted: float = field(init=False, default=-1e9)
 
     def __post_init__(self) -> None:
         self.limiter = Limiter(self.database)
@@ -70,6 +74,15 @@ class Hub:
             ago=ago,
             names=names,
         )
+
+    def tasks(self) -> list[str]:
+        """The tasks that most papers have, in alphabetical order; counted once a minute."""
+        if time.monotonic() - self._tasks_counted > 60:
+            most = select(PaperTask.task).group_by(PaperTask.task).order_by(func.count().desc(), PaperTask.task)
+            with self.database.reading() as transaction:
+                self._tasks = sorted(transaction.scalars(most.limit(40)))
+            self._tasks_counted = time.monotonic()
+        return self._tasks
 
     def render(self, name: str, **values: Any) -> str:
         """A template as text."""

@@ -79,7 +79,7 @@ class Wanted:
     page: int
 
 
-def wanted(
+async def wanted(  # no thread is needed for it
     request: Request,
     task: Annotated[str | None, Query(max_length=80, description="papers of this task")] = None,
     year: Annotated[int | None, Query(ge=1900, le=2200, description="papers of this year")] = None,

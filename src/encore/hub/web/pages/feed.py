@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import RedirectResponse, Response
 from sqlalchemy import func, select
 
 from encore.hub import papers
-from encore.hub.database import Paper, PaperTask
+from encore.hub.database import Paper
 from encore.hub.papers import Span
 from encore.hub.web import views
 from encore.hub.web.answers import is_partial, page
@@ -23,17 +22,13 @@ router = APIRouter(include_in_schema=False)
 
 def _page(request: Request, view: View) -> Response:
     hub, reader = hub_of(request), reader_of(request)
-    with hub.database.reading() as transaction:
-        voted = papers.voted(transaction, reader.id, view.papers) if reader else set()
-        tasks = [] if is_partial(request) else _tasks(transaction)
+    voted: set[int] = set()
+    if reader is not None:
+        with hub.database.reading() as transaction:
+            voted = papers.voted(transaction, reader.id, view.papers)
+    tasks = [] if is_partial(request) else hub.tasks()
     name = "papers.html" if is_partial(request) else "feed.html"
     return page(request, name, view=view, voted=voted, tasks=tasks, today=views.today())
-
-
-def _tasks(transaction: Any) -> list[str]:
-    """The tasks that most papers have, in alphabetical order."""
-    most = select(PaperTask.task).group_by(PaperTask.task).order_by(func.count().desc(), PaperTask.task).limit(40)
-    return sorted(transaction.scalars(most))
 
 
 def _add(path: str, view: Callable[..., View]) -> None:

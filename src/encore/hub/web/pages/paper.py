@@ -36,7 +36,11 @@ def found_paper(hub: Hub, key: str) -> Paper:
         HTTPException: 404, there is none.
     """
     with hub.database.reading() as transaction:
-        paper = papers.paper_of(transaction, key)
+        return _found(transaction, key)
+
+
+def _found(transaction: Transaction, key: str) -> Paper:
+    paper = papers.paper_of(transaction, key)
     if paper is None:
         raise HTTPException(404, f"There is no paper '{key}' here. You can submit it if it is on arXiv.")
     return paper
@@ -44,26 +48,26 @@ def found_paper(hub: Hub, key: str) -> Paper:
 
 @router.get("/papers/{key}")
 def show(request: Request, key: Key) -> Response:
-    """Abstract, claims beside measurements, similar papers, comments, runs."""
+    """Abstract, claims beside measurements, comments, runs."""
     hub, reader = hub_of(request), reader_of(request)
-    paper = found_paper(hub, key)
-    if key != paper.key:
-        return RedirectResponse(f"/papers/{paper.key}", status_code=308)
     with hub.database.reading() as transaction:
-        said = comments.of_paper(transaction, paper)
+        paper = _found(transaction, key)
+        if key != paper.key:
+            return RedirectResponse(f"/papers/{paper.key}", status_code=308)
+        said = comments.of_paper(transaction, paper) if paper.comments else []
         voted = papers.voted(transaction, reader.id, [paper]) if reader else set()
         tags = _tags(transaction, reader, paper)
         performed = _performed(hub, transaction, paper)
-    return page(
-        request,
-        "paper.html",
-        paper=paper,
-        said=said,
-        voted=voted,
-        tags=tags,
-        similar=hub.finder.similar(paper.id, 6),
-        **performed,
-    )
+    return page(request, "paper.html", paper=paper, said=said, voted=voted, tags=tags, **performed)
+
+
+@router.get("/papers/{key}/similar")
+def similar(request: Request, key: Key) -> Response:
+    """Papers like it: a part of its page that comes when it is looked at, or a page of its own."""
+    hub = hub_of(request)
+    paper = found_paper(hub, key)
+    name = "similar.html" if is_partial(request) else "similar_page.html"
+    return page(request, name, paper=paper, similar=hub.finder.similar(paper.id, 6))
 
 
 def _performed(hub: Hub, transaction: Transaction, paper: Paper) -> dict[str, Any]:
