@@ -103,6 +103,8 @@ BLOCKS = {
 """The modules of the reference, by page."""
 
 
+BENCHMARKS = ROOT / "benchmarks" / "results"
+
 READ_FIRST = ("model.py", "variants.py")
 """The modules that a room's page begins with."""
 
@@ -185,8 +187,10 @@ def modules_page(name: str, title: str, modules: Sequence[str]) -> str:
 def speed() -> str:
     """What people wrote of speed, then every benchmark's figures and plots."""
     parts = [(ROOT / "docs" / "speed.md").read_text(encoding="utf-8").strip()]
-    for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
+    for path in sorted(BENCHMARKS.glob("*.json")):
         found = json.loads(path.read_text(encoding="utf-8"))
+        if path.stem.startswith("hub_"):
+            continue
         title = registry.card(path.stem).title.partition(":")[0]
         parts.append(f"## {title}")
         parts.append(
@@ -206,7 +210,53 @@ def speed() -> str:
                 parts.append(speed_table(found[f"{prefix}rows"], reference, found.get("peak_megabytes", {})))
                 plot = found.get(f"{prefix}plot", reference)
                 parts.append(f"![Speed relative to {reference}](images/benchmarks/{plot}.png)")
+    parts += hub_tables()
     return write("speed.md", "\n\n".join(parts) + "\n")
+
+
+def hub_tables() -> list[str]:
+    """The hub under load, and its search."""
+    loads, searches = (
+        {
+            "PostgreSQL" if "postgresql" in path.stem else "SQLite": json.loads(path.read_text(encoding="utf-8"))
+            for path in sorted(BENCHMARKS.glob(f"hub_{kind}*.json"))
+        }
+        for kind in ("load", "search")
+    )
+    parts = ["## Daily Papers"]
+    lines = [
+        "| database | web processes | reads a second | reads, ms | votes and comments, ms |",
+        "|---|---|---|---|---|",
+    ]
+    for database, one in loads.items():
+        reads, writes = one["reads"], one["writes"]
+        lines.append(
+            f"| {database} | {one['processes']} | {reads['reads_per_second']} | {percentiles(reads)} | "
+            f"{percentiles(writes)} |"
+        )
+    if loads:
+        first = next(iter(loads.values()))
+        papers = f"{first['papers']:,} papers on {first['machine']}"
+        parts.append(
+            f"Mixed reads at a steady rate, most of pages that nobody has asked for before, beside votes and comments; "
+            f"{papers}, which the load generator and the database share. Percentiles 50, 95 and 99."
+        )
+        parts.append("\n".join(lines))
+    if searches:
+        questions = list(dict.fromkeys(name for one in searches.values() for name in one["questions"]))
+        lines = [f"| search | {' | '.join(f'{one}, ms' for one in searches)} |", "|---" * (len(searches) + 1) + "|"]
+        for name in questions:
+            cells = [
+                percentiles(one["questions"][name]) if name in one["questions"] else "–" for one in searches.values()
+            ]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+        parts.append("\n".join(lines))
+    return parts
+
+
+def percentiles(found: dict[str, Any]) -> str:
+    """`5.4 / 68.5 / 179`: those that were kept."""
+    return " / ".join(f"{found[name]:.3g}" for name in ("p50_ms", "p95_ms", "p99_ms") if name in found)
 
 
 def speed_table(rows: list[dict[str, Any]], reference: str, peaks: dict[str, float]) -> str:

@@ -56,23 +56,37 @@ def postgresql() -> Iterator[str]:
     shutil.rmtree(folder)
 
 
-@contextmanager
-def empty_database(kind: str, request: pytest.FixtureRequest, folder: Path) -> Iterator[str]:
-    """The URL of an empty database, `sqlite` or `postgresql`."""
-    if kind == "sqlite":
-        yield f"sqlite:///{folder / 'hub.db'}"
-        return
-    url: str = request.getfixturevalue("postgresql")
-    name = f"hub_{uuid.uuid4().hex}"
+@pytest.fixture(scope="session")
+def postgresql_with_tables(postgresql: str) -> str:
+    """The name of a database that has the newest tables and nothing in them; others are made as its copies."""
+    _administer(postgresql, "CREATE DATABASE hub_tables")
+    open_database(postgresql.format(name="hub_tables").replace("postgresql:", "postgresql+psycopg:")).close()
+    return "hub_tables"
+
+
+def _administer(url: str, statement: str) -> None:
     admin = sqlalchemy.create_engine(
         url.format(name="postgres").replace("postgresql:", "postgresql+psycopg:"), isolation_level="AUTOCOMMIT"
     )
     with admin.connect() as connection:
-        connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
-    yield url.format(name=name)
-    with admin.connect() as connection:
-        connection.execute(sqlalchemy.text(f"DROP DATABASE {name} WITH (FORCE)"))
+        connection.execute(sqlalchemy.text(statement))
     admin.dispose()
+
+
+@contextmanager
+def empty_database(
+    kind: str, request: pytest.FixtureRequest, folder: Path, *, with_tables: bool = True
+) -> Iterator[str]:
+    """The URL of an empty database, `sqlite` or `postgresql`; the latter has its tables, unless they are not wanted."""
+    if kind == "sqlite":
+        yield f"sqlite:///{folder / 'hub.db'}"
+        return
+    url: str = request.getfixturevalue("postgresql")
+    template = request.getfixturevalue("postgresql_with_tables") if with_tables else "template1"
+    name = f"hub_{uuid.uuid4().hex}"
+    _administer(url, f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield url.format(name=name)
+    _administer(url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -46,6 +46,33 @@ def test_a_backup_can_be_opened_while_the_database_is_in_use(database: Database,
         assert (tmp_path / "copy").read_bytes().startswith(b"PGDMP")
 
 
+def test_a_backup_of_a_large_database_comes_to_its_end_while_others_write(database: Database, tmp_path: Path) -> None:
+    if not database.is_sqlite:
+        pytest.skip("pg_dump sees one moment anyway")
+    with database.writing() as transaction:
+        transaction.add(SourceState(name="large", content={"text": "x" * 24_000_000}))  # some 6000 pages
+    stop = threading.Event()
+
+    def write() -> None:
+        count = 0
+        while not stop.wait(0.001):
+            with database.writing() as transaction:
+                transaction.merge(SourceState(name="small", content={"count": count}))
+            count += 1
+
+    writer = threading.Thread(target=write)
+    backup = threading.Thread(target=back_up, args=(database, tmp_path / "copy"))
+    writer.start()
+    backup.start()
+    backup.join(10)
+    is_over = not backup.is_alive()
+    stop.set()
+    writer.join()
+    backup.join()
+    assert is_over
+    assert (tmp_path / "copy").stat().st_size > 24_000_000
+
+
 def test_a_backup_overwrites_nothing(database: Database, tmp_path: Path) -> None:
     (tmp_path / "copy").write_text("mine")
     with pytest.raises(InputError, match="is there already"):

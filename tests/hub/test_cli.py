@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import mailbox
 import re
@@ -14,8 +15,11 @@ import pytest
 from sqlalchemy import update
 
 from encore.cli import main
+from encore.cli.serving import address_of
 from encore.hub import comments, subscriptions
+from encore.hub.address import keep_address
 from encore.hub.database import Mail, Paper, User, open_database
+from encore.hub.database.tables import now
 from encore.hub.settings import read_settings
 
 LIBRARY = """
@@ -61,13 +65,11 @@ def test_a_digest_arrives_in_a_mailbox(folder: Path, tmp_path: Path, capsys: pyt
     assert token
     assert subscriptions.confirm(database, settings, token[1])
     assert encore("hub", "import", library, "--folder", folder, "--progress", "none") == 0
-    with database.reading() as transaction:
-        day = transaction.query(Paper).filter(Paper.title.startswith("Entropy")).one().listed_on
+    today = now().date()
     with database.writing() as transaction:
-        transaction.execute(update(Paper).values(listed_on=day))
-    following = day.fromordinal(day.toordinal() + 1)
+        transaction.execute(update(Paper).values(listed_on=today - datetime.timedelta(days=1)))
     for _ in range(2):
-        assert encore("hub", "digest", "--day", following, "--folder", folder) == 0
+        assert encore("hub", "digest", "--day", today, "--folder", folder) == 0
     [found] = mailbox.Maildir(folder / "outbox", create=False)
     assert found["To"] == "anna@example.org"
     assert found["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
@@ -147,3 +149,53 @@ def test_without_the_extra_the_hub_says_how_to_get_it(folder: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert "pip install 'encore-papers[hub]'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:1"),
+        ("::1", "http://[::1]:1"),
+        ("0.0.0.0", "http://localhost:1"),
+        ("::", "http://localhost:1"),
+    ],
+)
+def test_the_address_is_one_that_a_browser_takes(folder: Path, host: str, address: str) -> None:
+    assert address_of(host, 1) == address
+    assert read_settings(folder, base_url=address).base_url == address
+
+
+def test_the_environment_says_how_readers_come(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = []
+    monkeypatch.setattr("encore.cli.serving.serve", lambda settings, *_, **__: served.append(settings))
+    monkeypatch.setenv("ENCORE_HUB_BASE_URL", "https://papers.example.org")
+    assert encore("serve", "--port", 0, "--folder", folder) == 0
+    assert encore("serve", "--port", 0, "--folder", folder, "--base-url", "http://other") == 0
+    assert [one.base_url for one in served] == ["https://papers.example.org", "http://other"]
+    assert served[0].https
+
+
+def test_commands_know_where_the_hub_was_served(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = read_settings(folder, base_url="https://papers.example.org")
+    database = open_database(settings.database_url)
+    keep_address(database, settings)
+    database.close()
+    assert encore("hub", "sign-in", "anna@example.org", "--folder", folder) == 0
+    assert capsys.readouterr().out.startswith("https://papers.example.org/sign-in/")
+
+
+def test_an_import_of_nothing_readable_fails(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.bib").write_text("@article{b, title={No year at all}}", encoding="utf-8")
+    assert encore("hub", "import", tmp_path / "broken.bib", "--folder", folder, "--progress", "none") == 2
+
+
+def test_moderation_is_all_or_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert encore("hub", "import", "cards", "--folder", folder, "--progress", "none") == 0
+    database = open_database(read_settings(folder).database_url)
+    with database.writing() as transaction:
+        transaction.add(User(email="eve@example.org", name="eve"))
+    comments.add(database, 1, 1, "Buy this")
+    assert encore("hub", "moderate", "--delete-comment", 1, "--delete-comment", 77, "--folder", folder) == 2
+    with database.reading() as transaction:
+        assert transaction.query(Paper).filter(Paper.comments == 1).count() == 1
+    database.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import sqlalchemy
@@ -14,6 +15,7 @@ from sqlalchemy import func, select
 from encore.base.errors import ConfigurationError
 from encore.hub.database import Base, Database, SourceState, open_database
 from encore.hub.settings import HubSettings
+from tests.hub.conftest import empty_database
 
 OF_THE_TEXT_INDEX = ("papers_text", "document", "ix_papers_document")
 
@@ -24,16 +26,19 @@ def test_migrations_make_the_tables_that_are_mapped(database: Database) -> None:
     assert [one for one in differences if not any(name in str(one) for name in OF_THE_TEXT_INDEX)] == []
 
 
-def test_opening_twice_at_once_upgrades_once(settings: HubSettings) -> None:
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_opening_twice_at_once_upgrades_once(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     opened: list[Database] = []
-    threads = [threading.Thread(target=lambda: opened.append(open_database(settings.database_url))) for _ in range(4)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
-    assert len(opened) == 4
-    for database in opened:
-        database.close()
+    with empty_database(kind, request, tmp_path, with_tables=False) as url:
+        address = HubSettings(folder=tmp_path, database=url, secret="s" * 40).database_url
+        threads = [threading.Thread(target=lambda: opened.append(open_database(address))) for _ in range(4)]
+        for one in threads:
+            one.start()
+        for one in threads:
+            one.join()
+        assert len(opened) == 4
+        for database in opened:
+            database.close()
 
 
 def test_a_database_of_a_newer_encore_is_refused(database: Database, settings: HubSettings) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.util
+import os
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,15 +33,24 @@ Model = Annotated[
 ]
 
 
-def settings_of(folder: Path | None, **given: Any) -> HubSettings:
-    """The hub's settings from options and environment.
+def require_hub() -> None:
+    """Refuse where Encore was installed without its hub.
 
     Raises:
-        InputError: Encore was installed without its hub.
+        InputError: with the way to get it.
     """
     for module in ("fastapi", "sqlalchemy", "alembic", "uvicorn", "apscheduler"):
         if importlib.util.find_spec(module) is None:
             raise InputError(f"the hub needs {module}", "install it with: pip install 'encore-papers[hub]'")
+
+
+def settings_of(folder: Path | None, **given: Any) -> HubSettings:
+    """The hub's settings from options and environment.
+
+    Raises:
+        InputError: Encore was installed without its hub, or a setting does not fit.
+    """
+    require_hub()
     from encore.hub.settings import read_settings
 
     return read_settings(folder, **given)
@@ -62,12 +72,15 @@ def serve_command(
     ] = True,
 ) -> None:
     """Show Daily Papers in the browser."""
-    from encore.cli.serving import listening, serve
+    require_hub()
+    from encore.cli.serving import address_of, listening, serve
+    from encore.hub.settings import PREFIX
 
     with closing(listening(host, port)) as socket:
-        address = base_url or f"http://{host}:{socket.getsockname()[1]}"
+        if base_url is None and not os.environ.get(PREFIX + "BASE_URL"):
+            base_url = address_of(host, socket.getsockname()[1])
         settings = settings_of(
-            folder, database=database, base_url=address, mail_url=mail, embedding_model=embedding_model
+            folder, database=database, base_url=base_url, mail_url=mail, embedding_model=embedding_model
         )
         serve(settings, socket, processes=processes, with_worker=worker)
 
@@ -85,7 +98,7 @@ def import_command(
     folder: Folder = None,
     json: Json = False,
     progress: ProgressOption = ProgressName.bars,
-) -> None:
+) -> int:
     """Bring papers in; doing so twice changes nothing."""
     settings = settings_of(folder, database=database)
     from encore.hub.database import open_database
@@ -94,6 +107,7 @@ def import_command(
     kind, given = (source, argument) if source in {"arxiv", "huggingface", "cards"} else ("auto", source)
     with closing(open_database(settings.database_url)) as opened, reporting(progress) as reporter:
         report = import_papers(opened, settings, kind, given, progress=reporter, limit=limit)
+    nothing = report.seen == 0 and bool(report.refused)
     if json:
         print_json(
             {
@@ -104,7 +118,7 @@ def import_command(
                 "refused": list(report.refused),
             }
         )
-        return
+        return 2 if nothing else 0
     console = stdout()
     for one in report.refused:
         console.print(f"refused: {one}", soft_wrap=True, highlight=False, markup=False)
@@ -113,6 +127,7 @@ def import_command(
         f"{len(report.refused)} refused",
         highlight=False,
     )
+    return 2 if nothing else 0
 
 
 @app.command("digest")
@@ -131,21 +146,27 @@ def digest_command(
     except ValueError:
         raise InputError(f"'{day}' is no day", "write it as 2026-11-27") from None
     settings = settings_of(folder, database=database, base_url=base_url, mail_url=mail)
+    from encore.hub.address import with_kept_address
     from encore.hub.database import open_database
     from encore.hub.digest import queue_digests
     from encore.hub.mail.sending import send_waiting
     from encore.hub.search.finding import Finder
+    from encore.hub.work.presence import present
 
     with closing(open_database(settings.database_url)) as opened, closing(Finder(opened, settings)) as finder:
+        settings = with_kept_address(opened, settings, given=base_url)
         queued = queue_digests(opened, settings, today, find=finder.among_days)
-        sent = send_waiting(opened, settings, "command", limit=100_000) if send else None
+        sent = None
+        if send:
+            with present(opened) as name:
+                sent = send_waiting(opened, settings, name, limit=100_000)
     answer = {"queued": queued.__dict__, "sent": sent.__dict__ if sent is not None else None}
     if json:
         print_json(answer)
     else:
         for name, counts in answer.items():
             if counts is not None:
-                words = ", ".join(f"{key} {value}" for key, value in counts.items())
+                words = ", ".join(f"{key} {value}" for key, value in counts.items() if value != "")
                 stdout().print(f"{name}: {words}", highlight=False)
 
 
@@ -159,8 +180,12 @@ def worker_command(
 ) -> int:
     """Perform runs, fetch what is submitted, send mail; as many as you like, on one database."""
     settings = settings_of(folder, database=database, base_url=base_url, mail_url=mail, embedding_model=embedding_model)
+    from encore.hub.address import with_kept_address
+    from encore.hub.database import open_database
     from encore.hub.work import run_worker
 
+    with closing(open_database(settings.database_url)) as opened:
+        settings = with_kept_address(opened, settings, given=base_url)
     return run_worker(settings)
 
 
@@ -190,10 +215,12 @@ def sign_in_command(
     """Print a link that signs in, for where no mail is sent."""
     settings = settings_of(folder, database=database, base_url=base_url)
     from encore.hub.accounts import make_link
+    from encore.hub.address import with_kept_address
     from encore.hub.database import open_database
     from encore.hub.subscriptions import checked_address
 
     with closing(open_database(settings.database_url)) as opened:
+        settings = with_kept_address(opened, settings, given=base_url)
         link = make_link(opened, settings, checked_address(email))
     typer.echo(link)
 

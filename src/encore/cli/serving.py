@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from typing import Any
 
 import uvicorn
@@ -36,8 +36,17 @@ def listening(host: str, port: int) -> socket.socket:
     return server
 
 
+def address_of(host: str, port: int) -> str:
+    """How a browser on this machine reaches what listens on `host`."""
+    if host in {"0.0.0.0", "::", ""}:  # all addresses; readers elsewhere need --base-url
+        host = "localhost"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def serve(settings: HubSettings, server: socket.socket, *, processes: int, with_worker: bool) -> None:
     """Answer until interrupted. A worker that dies is started again; both end together."""
+    from encore.hub.address import keep_address
+    from encore.hub.database import open_database
     from encore.hub.web.app import create_app
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
@@ -48,6 +57,8 @@ def serve(settings: HubSettings, server: socket.socket, *, processes: int, with_
         "proxy_headers": False,
         "timeout_graceful_shutdown": 5,
     }
+    with closing(open_database(settings.database_url)) as database:
+        keep_address(database, settings)
     app: Any = create_app(settings) if processes == 1 else "encore.hub.web.app:application"
     if processes > 1:
         os.environ.update(_as_environment(settings))
@@ -55,11 +66,11 @@ def serve(settings: HubSettings, server: socket.socket, *, processes: int, with_
     with WorkerProcess(settings) if with_worker else nullcontext():
         stdout().print(f"{settings.site_name}: {settings.base_url}", highlight=False, soft_wrap=True)
         if settings.mail_url.startswith("outbox:"):
-            stdout().print(
-                f"mails go to {settings.outbox}; sign in on this machine with: encore hub sign-in you@example.org",
-                highlight=False,
-                soft_wrap=True,
-            )
+            words = ["encore hub sign-in you@example.org", "--folder", str(settings.folder)]
+            if settings.database is not None:
+                words += ["--database", "…"]
+            stdout().print(f"mails go to {settings.outbox}", highlight=False, soft_wrap=True)
+            stdout().print(f"sign in on this machine with: {' '.join(words)}", highlight=False, soft_wrap=True)
         config = uvicorn.Config(app, **options)
         if processes == 1:
             uvicorn.Server(config).run(sockets=[server])

@@ -5,21 +5,21 @@ from __future__ import annotations
 import datetime
 import re
 from dataclasses import dataclass
+from urllib.parse import urlencode
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session as Transaction
 
 from encore.base.errors import InputError
-from encore.hub.database import Comment, Database, Session, User, Vote
+from encore.hub.database import Comment, Database, Mail, Session, Subscription, User, Vote
+from encore.hub.database.connection import insert_into
 from encore.hub.database.tables import now
 from encore.hub.mail import messages, queue
-from encore.hub.papers import refresh_counts
 from encore.hub.settings import HubSettings
 from encore.hub.subscriptions import checked_address
+from encore.hub.tokens import LINK_LIFE as LINK_LIFE
 from encore.hub.tokens import digest_of, new_secret, sign, unsign
-
-LINK_LIFE = datetime.timedelta(minutes=20)
-"""Of a mailed link."""
+from encore.hub.trending import held, refresh_counts
 
 SESSION_LIFE = datetime.timedelta(days=60)
 """Of a session; used within its second half it begins anew."""
@@ -45,17 +45,30 @@ class Reader:
     secret: str
 
 
-def mail_link(database: Database, settings: HubSettings, email: str) -> None:
+def mail_link(database: Database, settings: HubSettings, email: str, following: str = "") -> None:
     """Queue a mail with a link that signs in; the same happens whether the address is known or not.
+
+    Args:
+        database: the hub's.
+        settings: the hub's.
+        email: where the link goes.
+        following: the page of ours that is shown afterwards, see `page_of_ours`.
 
     Raises:
         InputError: it is no address.
     """
     address = checked_address(email)
     link = make_link(database, settings, address)
+    if page_of_ours(following):
+        link += "?" + urlencode({"next": following})
     subject, text, html = messages.sign_in(settings, link)
     with database.writing() as transaction:
         queue.put(transaction, kind="sign_in", recipient=address, subject=subject, text=text, html=html)
+
+
+def page_of_ours(path: str) -> bool:
+    """Whether signing in may lead to a path: a paper's or a run's page, and no other."""
+    return re.fullmatch(r"/(papers|runs)/[\w.-]{1,60}", path, re.ASCII) is not None
 
 
 def make_link(database: Database, settings: HubSettings, address: str) -> str:
@@ -93,11 +106,10 @@ def use_link(database: Database, settings: HubSettings, token: str) -> str | Non
         ).first()
         if used is None:
             return None
-        user = transaction.scalars(select(User).where(User.email == used.email)).first()
-        if user is None:
-            user = User(email=used.email, name="reader")
-            transaction.add(user)
-            transaction.flush()
+        new = insert_into(transaction, User).values(email=used.email, name="reader", banned=False, created=now())
+        transaction.execute(new.on_conflict_do_nothing())  # several links of one address may be used at once
+        user = transaction.scalars(select(User).where(User.email == used.email)).one()
+        if user.name == "reader":
             user.name = f"reader {user.id}"
         if user.banned:
             return None
@@ -153,12 +165,20 @@ def rename(database: Database, user_id: int, name: str) -> str:
 
 
 def forget(database: Database, user_id: int) -> None:
-    """Delete a reader with everything that is theirs: sessions, votes, tags, comments."""
+    """Delete a reader with everything that is theirs: sessions, votes, tags, comments, mails that wait.
+
+    Their subscription ends; its row stays, so that no digest of today is sent a second time.
+    """
     with database.writing() as transaction:
-        user = transaction.get(User, user_id)
+        user = transaction.scalars(select(User).where(User.id == user_id).with_for_update()).first()
         if user is None:
             return
+        transaction.execute(delete(Mail).where(Mail.recipient == user.email, Mail.state == "queued"))
+        going_on = (Subscription.email == user.email, Subscription.ended.is_(None))
+        transaction.execute(update(Subscription).where(*going_on).values(ended=now()))
         touched = papers_touched(transaction, user_id)
+        held(transaction, touched)
+        touched += papers_touched(transaction, user_id)  # two papers may have become one in the meantime
         transaction.delete(user)
         transaction.flush()
         refresh_counts(transaction, touched)

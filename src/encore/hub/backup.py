@@ -14,9 +14,6 @@ from encore.base.errors import InputError
 from encore.base.files import replacing
 from encore.hub.database import Database
 
-PAGES_A_STEP = 1000
-"""Of SQLite's copy; between steps others write."""
-
 
 def back_up(database: Database, path: Path) -> int:
     """Write a copy of the database to `path`, whole or not at all.
@@ -45,7 +42,7 @@ def _copy_sqlite(database: Database, path: Path) -> None:
     source = sqlite3.connect(str(database.engine.url.database))
     target = sqlite3.connect(path)
     try:
-        source.backup(target, pages=PAGES_A_STEP)
+        source.backup(target, pages=-1)  # in one step: between two, a write would make it begin anew, for ever
         target.execute("PRAGMA journal_mode=DELETE")
         (found,) = target.execute("PRAGMA integrity_check").fetchone()
         if found != "ok":

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session as Transaction
 from encore.base.errors import InputError
 from encore.hub.database import Comment, Database, Paper, User
 from encore.hub.database.tables import now
-from encore.hub.papers import refresh_counts
+from encore.hub.trending import held, refresh_counts
 
 LONGEST = 5000
 """Characters of a comment."""
@@ -65,6 +65,9 @@ def remove(database: Database, comment_id: int, *, user_id: int | None = None) -
     """Hide a comment's text; of `user_id` alone, where that is given. Whether there was one to hide."""
     with database.writing() as transaction:
         comment = transaction.get(Comment, comment_id)
+        if comment is not None:
+            held(transaction, [comment.paper_id])  # before the comment, as where papers become one
+            transaction.refresh(comment)
         if comment is None or comment.deleted or (user_id is not None and comment.user_id != user_id):
             return False
         comment.deleted, comment.body = now(), ""

@@ -1,7 +1,8 @@
 """Digests: who is due, what is new for them, and a mail of it in the queue, once a day at most.
 
 A digest of day D tells of the days since the last one up to D - 1; if there was none, of the day (daily) or the seven
-days (weekly) before D. The mail and the note that it is queued (`Subscription.last_day`) are one transaction.
+days (weekly) before D. The mail and the note that it is queued (`Subscription.last_day`) are one transaction. A digest
+that still waits when the next one is queued has failed, and the next one tells of its days too.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from pydantic import ValidationError
 from sqlalchemy import ColumnElement, Select, and_, func, or_, select, update
 from sqlalchemy.orm import Session as Transaction
 
-from encore.hub.database import Database, Paper, Run, Subscription, Tag, Vector
+from encore.base.errors import DataError
+from encore.hub.database import Database, Mail, Paper, Run, Subscription, Tag, Vector
+from encore.hub.database.tables import now
 from encore.hub.mail import messages, queue
 from encore.hub.mail.messages import Days, Item, Links, NewVerdicts, Rendered, shortened
 from encore.hub.papers import Span
@@ -118,27 +121,42 @@ def day_due(settings: HubSettings, at: datetime.datetime) -> datetime.date | Non
 
 
 def queue_digests(
-    database: Database, settings: HubSettings, today: datetime.date, *, find: Find | None = None
+    database: Database,
+    settings: HubSettings,
+    day: datetime.date,
+    *,
+    find: Find | None = None,
+    today: datetime.date | None = None,
 ) -> DigestReport:
     """Queue a digest for every subscription that is due; a second round of the day queues nothing.
 
     Args:
         database: the hub's.
         settings: the hub's.
-        today: the day of the digest; the caller looks at the hour (`day_due`).
+        day: of the digest; the caller looks at the hour (`day_due`).
         find: search by the hub's index; null matches papers that have every word.
+        today: what is taken for today.
+
+    Raises:
+        DataError: the day is still to come. Subscribers would get nothing until then.
     """
+    today = today or now().date()
+    if day > today:
+        raise DataError(f"{day} is still to come", f"name {today} or a day before")
     news = _News(database, find, settings.base_url)
     with database.reading() as transaction:
         confirmed = select(Subscription).where(Subscription.confirmed.is_not(None), Subscription.ended.is_(None))
-        not_today = or_(Subscription.last_day.is_(None), Subscription.last_day < today)
-        everyone = transaction.scalars(confirmed.where(not_today).order_by(Subscription.id)).all()
-    due = [one for one in everyone if is_due(one, today)]
+        not_that_day = or_(Subscription.last_day.is_(None), Subscription.last_day < day)
+        everyone = transaction.scalars(confirmed.where(not_that_day).order_by(Subscription.id)).all()
+        waiting = _waiting(transaction, day)
+    due = [one for one in everyone if is_due(one, day)]
     queued = empty = 0
     for subscription in due:
-        days = days_of(subscription, today)
+        days = days_of(subscription, day)
+        if subscription.id in waiting:
+            days = Days(min(days.first, waiting[subscription.id]), days.last)
         items, verdicts = news.of(subscription, days)
-        if _queue(database, settings, subscription, today, days, items, verdicts):
+        if _queue(database, settings, subscription, day, days, items, verdicts):
             queued += 1
         elif not items and not verdicts:
             empty += 1
@@ -159,11 +177,41 @@ def is_due(subscription: Subscription, today: datetime.date) -> bool:
     return today == monday or subscription.confirmed.date() < monday
 
 
+def _usual(subscription: Subscription) -> datetime.timedelta:
+    """What a digest tells of, where none was missed."""
+    return datetime.timedelta(days=1 if subscription.frequency == "daily" else 7)
+
+
 def days_of(subscription: Subscription, today: datetime.date) -> Days:
     """The days that a digest of today tells of."""
-    usual = datetime.timedelta(days=1 if subscription.frequency == "daily" else 7)
-    first = today - usual if subscription.last_day is None else max(subscription.last_day, today - LONGEST_SPAN)
+    first = (
+        today - _usual(subscription)
+        if subscription.last_day is None
+        else max(subscription.last_day, today - LONGEST_SPAN)
+    )
     return Days(min(first, today - datetime.timedelta(days=1)), today - datetime.timedelta(days=1))
+
+
+def _waiting(transaction: Transaction, day: datetime.date) -> dict[int, datetime.date]:
+    """Subscriptions whose last digests have not left, and the first day of which those tell."""
+    ids = select(Mail.subscription_id).where(Mail.state == "queued", Mail.kind == "digest")
+    query = (
+        select(Mail.state, Mail.error, Mail.once, Subscription)
+        .join(Subscription, Subscription.id == Mail.subscription_id)
+        .where(Mail.kind == "digest", Mail.subscription_id.in_(ids), Mail.once.is_not(None))
+        .order_by(Mail.id.desc())
+    )
+    first: dict[int, datetime.date] = {}
+    known: set[int] = set()
+    for state, error, once, subscription in transaction.execute(query):
+        if state == "queued" or error == queue.REPLACED:
+            if subscription.id not in known:
+                assert once is not None
+                of_mail = datetime.date.fromisoformat(once.rpartition(":")[2])
+                first[subscription.id] = max(of_mail - _usual(subscription), day - LONGEST_SPAN)
+        else:
+            known.add(subscription.id)
+    return first
 
 
 def _queue(
@@ -176,8 +224,10 @@ def _queue(
     verdicts: Sequence[NewVerdicts],
 ) -> bool:
     link = unsubscribe_link(settings, subscription)
+    earlier = (Mail.subscription_id == subscription.id, Mail.kind == "digest", Mail.state == "queued")
     rendered = _render(settings, subscription, days, items, verdicts, link) if items or verdicts else None
     with database.writing() as transaction:
+        replaced = transaction.scalars(select(Mail).where(*earlier).order_by(Mail.id).with_for_update()).all()
         still = (
             Subscription.id == subscription.id,
             Subscription.ended.is_(None),
@@ -186,6 +236,9 @@ def _queue(
         moved = update(Subscription).where(*still).values(last_day=today).returning(Subscription.id)
         if transaction.execute(moved).first() is None or rendered is None:
             return False
+        for mail in replaced:
+            for name, value in {"state": "failed", "error": queue.REPLACED, "finished": now(), **queue.BLANK}.items():
+                setattr(mail, name, value)
         return queue.put(
             transaction,
             kind="digest",

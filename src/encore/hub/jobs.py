@@ -12,12 +12,11 @@ from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import exists, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session as Transaction
 from sqlalchemy.orm import aliased
 
-from encore.hub.database import Database, Job
+from encore.hub.database import Database, Job, insert_into
 from encore.hub.database.tables import now
 
 TRIES = 5
@@ -62,11 +61,8 @@ def put(
         "not_before": created + (delay or datetime.timedelta()),
         "created": created,
     }
-    if transaction.get_bind().dialect.name == "sqlite":
-        added = sqlite.insert(Job).values(values).on_conflict_do_nothing(index_elements=["once"]).returning(Job.id)
-        return transaction.scalar(added) is not None
-    insert = postgresql.insert(Job).values(values).on_conflict_do_nothing(index_elements=["once"]).returning(Job.id)
-    return transaction.scalar(insert) is not None
+    added = insert_into(transaction, Job).values(values).on_conflict_do_nothing(index_elements=["once"])
+    return transaction.scalar(added.returning(Job.id)) is not None
 
 
 def claim(database: Database, worker: str, kinds: Collection[str] | None = None) -> Job | None:
@@ -103,19 +99,20 @@ def finish(database: Database, job: Job) -> None:
             own.state, own.once, own.finished, own.error = "done", None, now(), None
 
 
-def fail(database: Database, job: Job, error: str) -> None:
+def fail(database: Database, job: Job, error: str, *, for_good: bool = False) -> None:
     """Write down that a claimed job went wrong: it waits for its next try, or has failed for good.
 
     Args:
         database: the hub's.
         job: as `claim` gave it.
         error: why; kept as one line.
+        for_good: no other try would do better.
     """
     with database.writing() as transaction:
         own = _own(transaction, job)
         if own is not None:
             wait = FIRST_WAIT * 5 ** (own.attempts - 1)
-            _queue_again(transaction, own, " ".join(error.split())[:500], wait)
+            _queue_again(transaction, own, " ".join(error.split())[:500], wait, for_good=for_good)
 
 
 def newest(transaction: Transaction, kind: str, payload: dict[str, Any]) -> Job | None:
@@ -146,10 +143,12 @@ def _own(transaction: Transaction, job: Job) -> Job | None:
     return transaction.scalars(own.with_for_update()).first()
 
 
-def _queue_again(transaction: Transaction, job: Job, error: str, wait: datetime.timedelta) -> None:
+def _queue_again(
+    transaction: Transaction, job: Job, error: str, wait: datetime.timedelta, *, for_good: bool = False
+) -> None:
     job.error, job.worker = error, None
     name = None if job.once is None else job.once.removesuffix(_RUNNING)
-    if job.attempts >= TRIES:
+    if for_good or job.attempts >= TRIES:
         job.state, job.once, job.finished = "failed", None, now()
         return
     try:

@@ -11,11 +11,9 @@ from limits import RateLimitItem, parse
 from limits.storage import MemoryStorage, Storage
 from limits.strategies import FixedWindowRateLimiter
 from sqlalchemy import case, delete
-from sqlalchemy.dialects.postgresql import insert as insert_postgresql
-from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
 from encore.base.errors import InputError
-from encore.hub.database import Database, RateLimit
+from encore.hub.database import Database, RateLimit, insert_into
 
 LIMITS = {
     "sign_in_address": "5/hour",
@@ -66,10 +64,9 @@ class DatabaseStorage(Storage):
     def incr(self, key: str, expiry: float, amount: int = 1) -> int:
         """Add to a count, which begins anew when its window is over."""
         moment = time.time()
-        insert = insert_sqlite if self.database.is_sqlite else insert_postgresql
         over = RateLimit.expires <= moment
-        statement = insert(RateLimit).values(key=key, count=amount, expires=moment + expiry)
         with self.database.writing() as transaction:
+            statement = insert_into(transaction, RateLimit).values(key=key, count=amount, expires=moment + expiry)
             counted = transaction.scalar(
                 statement.on_conflict_do_update(
                     index_elements=[RateLimit.key],

@@ -7,8 +7,9 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
-from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy import delete, exists, func, or_, select, update
 from sqlalchemy.orm import Session as Transaction
+from sqlalchemy.orm import aliased
 
 from encore.hub.database import Comment, Database, Paper, PaperTask, Tag, Vote
 from encore.hub.database.tables import now
@@ -232,14 +233,21 @@ def _tasks(paper: Paper) -> set[str]:
 
 
 def _absorb(transaction: Transaction, paper: Paper, other: Paper) -> None:
-    """Make two papers one: what readers gave to `other` goes to `paper`, and so do fields that it lacks."""
-    for vote in transaction.scalars(select(Vote).where(Vote.paper_id == other.id)):
-        if transaction.get(Vote, (vote.user_id, paper.id)) is None:
-            transaction.add(Vote(user_id=vote.user_id, paper_id=paper.id, created=vote.created))
-    for tag in transaction.scalars(select(Tag).where(Tag.paper_id == other.id)):
-        if transaction.get(Tag, (tag.user_id, paper.id, tag.tag)) is None:
-            transaction.add(Tag(user_id=tag.user_id, paper_id=paper.id, tag=tag.tag, created=tag.created))
-    transaction.execute(update(Comment).where(Comment.paper_id == other.id).values(paper_id=paper.id))
+    """Make two papers one: what readers gave to `other` goes to `paper`, and so do fields that it lacks.
+
+    Both are held first, so that what readers are just giving is waited for, and nothing more comes.
+    """
+    both = select(Paper).where(Paper.id.in_((paper.id, other.id))).order_by(Paper.id).with_for_update()
+    transaction.scalars(both.execution_options(populate_existing=True)).all()
+    vote, tag = aliased(Vote), aliased(Tag)  # those that `paper` has already
+    voted = exists().where(vote.paper_id == paper.id, vote.user_id == Vote.user_id)
+    tagged = exists().where(tag.paper_id == paper.id, tag.user_id == Tag.user_id, tag.tag == Tag.tag)
+    for moved in (
+        update(Vote).where(Vote.paper_id == other.id, ~voted),
+        update(Tag).where(Tag.paper_id == other.id, ~tagged),
+        update(Comment).where(Comment.paper_id == other.id),
+    ):
+        transaction.execute(moved.values(paper_id=paper.id).execution_options(synchronize_session=False))
     transaction.execute(delete(Paper).where(Paper.id == other.id))
     transaction.expunge(other)
     for name in (*_COPIED, "abstract", "num_authors"):

@@ -27,42 +27,44 @@ def moderate(
         What was done, in lines.
 
     Raises:
-        InputError: there is no such comment, reader or run.
+        InputError: there is no such comment, reader or run; then nothing is done.
     """
+    _check(database, comments, [*ban, *unban], runs)
     done = []
     for number in comments:
-        _remove_comment(database, number)
+        said.remove(database, number)
         done.append(f"comment {number} is deleted")
     for address, banned in [*((one, True) for one in ban), *((one, False) for one in unban)]:
         _set_banned(database, address, banned)
-        done.append(f"{address} is {'banned' if banned else 'let in again'}")
+        done.append(f"{address} is {'banned' if banned else 'let in'}")
     for number in runs:
-        _cancel(database, number)
+        performances.cancel(database, number)
         done.append(f"run {number} ends")
     return done
 
 
-def _remove_comment(database: Database, number: int) -> None:
-    if not said.remove(database, number):
-        raise InputError(f"there is no comment {number}", "its number stands in the link to it")
+def _check(database: Database, comments: Sequence[int], addresses: Sequence[str], runs: Sequence[int]) -> None:
+    """Refuse everything if something of it cannot be done."""
+    with database.reading() as transaction:
+        for number in comments:
+            comment = transaction.get(Comment, number)
+            if comment is None or comment.deleted:
+                raise InputError(f"there is no comment {number}", "its number stands in the link to it")
+        for address in addresses:
+            if transaction.scalars(select(User).where(User.email == address.strip().lower())).first() is None:
+                raise InputError(f"nobody has signed in as {address}", "give the address as it was signed in with")
+        for number in runs:
+            run = transaction.get(Run, number)
+            if run is None or run.state not in {"queued", "running"}:
+                raise InputError(f"no run {number} waits or goes on", "see /runs for their numbers")
 
 
 def _set_banned(database: Database, address: str, banned: bool) -> None:
     with database.writing() as transaction:
-        user = transaction.scalars(select(User).where(User.email == address.strip().lower())).first()
-        if user is None:
-            raise InputError(f"nobody has signed in as {address}", "give the address as it was signed in with")
+        user = transaction.scalars(select(User).where(User.email == address.strip().lower())).one()
         user.banned = banned
         if banned:
             transaction.execute(delete(Session).where(Session.user_id == user.id))
-
-
-def _cancel(database: Database, number: int) -> None:
-    with database.reading() as transaction:
-        there = transaction.get(Run, number) is not None
-    if not there:
-        raise InputError(f"there is no run {number}", "see /runs for their numbers")
-    performances.cancel(database, number)
 
 
 def status(database: Database) -> dict[str, Any]:
@@ -81,6 +83,8 @@ def status(database: Database) -> dict[str, Any]:
         for name, table in (("runs", Run), ("jobs", Job), ("mails", Mail)):
             rows = transaction.execute(select(table.state, func.count()).group_by(table.state))
             counts[name] = {row[0]: row[1] for row in rows}
+        troubled = select(Mail.error).where(Mail.state == "queued", Mail.error.is_not(None)).order_by(Mail.id.desc())
+        counts["mail_trouble"] = transaction.scalars(troubled.limit(1)).first()
         counts["workers"] = {
             one.name: one.heartbeat.isoformat(timespec="seconds") for one in transaction.scalars(select(WorkerRow))
         }

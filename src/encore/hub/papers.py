@@ -15,7 +15,7 @@ from typing import Any, Literal
 from sqlalchemy import Select, exists, func, or_, select
 from sqlalchemy.orm import Session as Transaction
 
-from encore.hub.database import Database, Paper, PaperTask, Tag, Vote
+from encore.hub.database import Database, Paper, PaperTask, Tag, User, Vote
 from encore.hub.entries import RANKS as RANKS
 from encore.hub.entries import Entry as Entry
 from encore.hub.entries import arxiv_identifier as arxiv_identifier
@@ -25,6 +25,7 @@ from encore.hub.entries import plain as plain
 from encore.hub.merging import put as put
 from encore.hub.trending import HALF_LIFE as HALF_LIFE
 from encore.hub.trending import decayed_votes as decayed_votes
+from encore.hub.trending import held
 from encore.hub.trending import refresh_counts as refresh_counts
 from encore.hub.trending import refresh_trend as refresh_trend
 from encore.hub.trending import trend_of as trend_of
@@ -43,7 +44,8 @@ def vote(database: Database, user_id: int, paper_id: int, *, wanted: bool) -> in
         The paper's votes.
     """
     with database.writing() as transaction:
-        paper = transaction.scalars(select(Paper).where(Paper.id == paper_id).with_for_update()).one()
+        transaction.execute(select(User.id).where(User.id == user_id).with_for_update(read=True, key_share=True))
+        (paper,) = held(transaction, [paper_id])  # after the reader, as where a reader is forgotten
         there = transaction.get(Vote, (user_id, paper_id))
         if wanted and there is None:
             transaction.add(Vote(user_id=user_id, paper_id=paper_id))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from typing import Any, Literal
 
 from sqlalchemy import select
@@ -14,7 +13,7 @@ from encore.hub.database.tables import now
 from encore.hub.mail import messages, queue
 from encore.hub.mail.addresses import checked_address
 from encore.hub.settings import HubSettings
-from encore.hub.tokens import sign, unsign
+from encore.hub.tokens import CONFIRM_LIFE, sign, unsign
 
 __all__ = [
     "Frequency",
@@ -30,9 +29,6 @@ __all__ = [
 
 Frequency = Literal["daily", "weekly"]
 Kind = Literal["all", "tag", "search"]
-
-CONFIRM_LIFE = datetime.timedelta(days=3)
-"""Of the link that confirms."""
 
 LONGEST_VALUE = 200
 """Characters of a search; a tag has 40."""

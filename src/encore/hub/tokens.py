@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import secrets
 from typing import Any
@@ -9,6 +10,12 @@ from typing import Any
 from itsdangerous import BadData, URLSafeTimedSerializer
 
 from encore.hub.settings import HubSettings
+
+LINK_LIFE = datetime.timedelta(minutes=20)
+"""Of a mailed link that signs in."""
+
+CONFIRM_LIFE = datetime.timedelta(days=3)
+"""Of the link that confirms a subscription."""
 
 
 def sign(settings: HubSettings, purpose: str, content: Any) -> str:

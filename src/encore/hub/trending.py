@@ -25,9 +25,19 @@ HALF_LIFE = datetime.timedelta(days=2)
 """After which a vote counts half."""
 
 
+def held(transaction: Transaction, paper_ids: Iterable[int]) -> list[Paper]:
+    """Some papers as they are now, whose counts nobody else changes before this transaction ends.
+
+    Everybody takes them in the same order, so that two who need several wait and do not block each other.
+    """
+    query = select(Paper).where(Paper.id.in_(list(paper_ids))).order_by(Paper.id)
+    query = query.with_for_update(key_share=True)  # who adds a row that names the paper need not wait
+    return list(transaction.scalars(query.execution_options(populate_existing=True)))
+
+
 def refresh_counts(transaction: Transaction, paper_ids: Iterable[int]) -> None:
-    """Count votes and comments of some papers anew."""
-    for paper in transaction.scalars(select(Paper).where(Paper.id.in_(list(paper_ids)))):
+    """Count votes and comments of some papers anew, one transaction after the other."""
+    for paper in held(transaction, paper_ids):
         paper.votes = transaction.scalar(select(func.count()).where(Vote.paper_id == paper.id)) or 0
         paper.comments = (
             transaction.scalar(select(func.count()).where(Comment.paper_id == paper.id, Comment.deleted.is_(None))) or 0

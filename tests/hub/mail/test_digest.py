@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from datetime import date, timedelta
+from functools import partial
 from html.parser import HTMLParser
 from typing import Any
 
@@ -16,12 +17,15 @@ import pytest
 from sqlalchemy import func, select
 
 from encore.base import registry
+from encore.base.errors import DataError
 from encore.hub import digest, papers, subscriptions
 from encore.hub.accounts import LINK_LIFE
 from encore.hub.database import Database, Mail, Paper, Run, Subscription, Tag, User, Vector
-from encore.hub.mail import messages
+from encore.hub.database.tables import now
+from encore.hub.mail import messages, queue
 from encore.hub.papers import Entry
 from encore.hub.settings import HubSettings
+from encore.hub.work.handlers import HANDLERS
 from encore.results.locations import published_records
 from encore.results.record import read_record
 from tests.hub.mail.conftest import subscribe, wait_until
@@ -29,6 +33,10 @@ from tests.hub.mail.conftest import subscribe, wait_until
 MONDAY = date(2026, 11, 30)
 FRIDAY = date(2026, 11, 27)
 LONG_AGO = datetime.datetime(2026, 10, 1, tzinfo=datetime.UTC)
+
+
+queue_digests = partial(digest.queue_digests, today=date(9999, 12, 31))
+"""Days of these tests may be still to come."""
 
 
 def add_paper(database: Database, title: str, day: date, votes: int = 0, **given: Any) -> Paper:
@@ -59,7 +67,7 @@ def test_a_daily_digest_tells_of_the_day_before(database: Database, settings: Hu
     for name, days, votes in (("Two days ago", 2, 90), ("Less", 1, 2), ("More", 1, 9), ("Today", 0, 90)):
         add_paper(database, name, FRIDAY - timedelta(days), votes)
     subscription = subscribe(database, confirmed=LONG_AGO)
-    assert digest.queue_digests(database, settings, FRIDAY) == digest.DigestReport(1, 1, 0)
+    assert queue_digests(database, settings, FRIDAY) == digest.DigestReport(1, 1, 0)
     (mail,) = mails(database)
     assert titles(mail) == ["More", "Less"]
     assert (mail.recipient, mail.once, mail.kind) == (
@@ -73,27 +81,68 @@ def test_a_daily_digest_tells_of_the_day_before(database: Database, settings: Hu
 def test_a_digest_goes_out_once_a_day(database: Database, settings: HubSettings) -> None:
     add_paper(database, "One", FRIDAY - timedelta(1))
     subscribe(database, confirmed=LONG_AGO)
-    digest.queue_digests(database, settings, FRIDAY)
-    assert digest.queue_digests(database, settings, FRIDAY) == digest.DigestReport(0, 0, 0)
+    queue_digests(database, settings, FRIDAY)
+    assert queue_digests(database, settings, FRIDAY) == digest.DigestReport(0, 0, 0)
     with database.writing() as transaction:  # as if it had ended, and begun again on the same day
         transaction.scalars(select(Subscription)).one().last_day = None
-    assert digest.queue_digests(database, settings, FRIDAY).queued == 0
+    assert queue_digests(database, settings, FRIDAY).queued == 0
     assert len(mails(database)) == 1
 
 
 def test_nothing_new_is_no_mail(database: Database, settings: HubSettings) -> None:
     subscribe(database, confirmed=LONG_AGO)
-    assert digest.queue_digests(database, settings, FRIDAY) == digest.DigestReport(1, 0, 1)
+    assert queue_digests(database, settings, FRIDAY) == digest.DigestReport(1, 0, 1)
     assert mails(database) == []
     with database.reading() as transaction:
         assert transaction.scalars(select(Subscription)).one().last_day == FRIDAY
+
+
+def test_a_day_that_is_still_to_come_is_refused_and_silences_nobody(database: Database, settings: HubSettings) -> None:
+    add_paper(database, "One", FRIDAY - timedelta(1))
+    subscribe(database, confirmed=LONG_AGO)
+    with pytest.raises(DataError, match="2026-11-28 is still to come: name 2026-11-27 or a day before"):
+        digest.queue_digests(database, settings, FRIDAY + timedelta(1), today=FRIDAY)
+    with pytest.raises(DataError, match="is still to come"):
+        digest.queue_digests(database, settings, now().date() + timedelta(1))
+    assert digest.queue_digests(database, settings, FRIDAY, today=FRIDAY).queued == 1
+
+
+def test_a_digest_that_still_waits_gives_way_to_the_next_which_tells_of_its_days_too(
+    database: Database, settings: HubSettings
+) -> None:
+    for days in range(5):
+        add_paper(database, f"{days} days ago", FRIDAY - timedelta(days))
+    subscription = subscribe(database, confirmed=LONG_AGO)
+    subscribe(database, "bob@example.org", confirmed=LONG_AGO, last_day=FRIDAY - timedelta(1))
+    for days in (2, 1, 0):
+        queue_digests(database, settings, FRIDAY - timedelta(days))
+    of_ada = [mail for mail in mails(database) if mail.subscription_id == subscription.id]
+    assert [mail.state for mail in of_ada] == ["failed", "failed", "queued"]
+    assert {(mail.error, mail.text, mail.html) for mail in of_ada[:2]} == {(queue.REPLACED, "", None)}
+    assert [mail.once for mail in of_ada] == [f"digest:{subscription.id}:2026-11-{day}" for day in (25, 26, 27)]
+    assert sorted(titles(of_ada[-1])) == ["1 days ago", "2 days ago", "3 days ago"]
+    (of_bob,) = (mail for mail in mails(database) if mail.subscription_id != subscription.id)
+    assert titles(of_bob) == ["1 days ago"]
+
+
+def test_a_job_for_digests_of_a_day_that_is_past_does_nothing_when_those_of_the_next_are_due(
+    database: Database, settings: HubSettings
+) -> None:
+    settings = settings.model_copy(update={"digest_hour": 0})
+    today = now().date()
+    add_paper(database, "Two days ago", today - timedelta(2))
+    add_paper(database, "Yesterday", today - timedelta(1))
+    subscribe(database, confirmed=LONG_AGO)
+    for day in (today - timedelta(1), today):
+        HANDLERS["digest"](database, settings, {"day": day.isoformat()})
+    assert [titles(mail) for mail in mails(database)] == [["Yesterday"]]
 
 
 def test_days_on_which_the_hub_stood_still_are_caught_up(database: Database, settings: HubSettings) -> None:
     subscribe(database, confirmed=LONG_AGO, last_day=FRIDAY - timedelta(3))
     for days in range(5):
         add_paper(database, f"{days} days ago", FRIDAY - timedelta(days))
-    digest.queue_digests(database, settings, FRIDAY)
+    queue_digests(database, settings, FRIDAY)
     assert sorted(titles(mails(database)[0])) == ["1 days ago", "2 days ago", "3 days ago"]
 
 
@@ -101,25 +150,25 @@ def test_a_weekly_digest_comes_on_mondays(database: Database, settings: HubSetti
     for days in (1, 7, 8):
         add_paper(database, f"{days} days ago", MONDAY - timedelta(days))
     subscribe(database, frequency="weekly", confirmed=datetime.datetime(2026, 11, 25, tzinfo=datetime.UTC))
-    assert digest.queue_digests(database, settings, MONDAY - timedelta(1)).due == 0
-    assert digest.queue_digests(database, settings, MONDAY).queued == 1
+    assert queue_digests(database, settings, MONDAY - timedelta(1)).due == 0
+    assert queue_digests(database, settings, MONDAY).queued == 1
     assert titles(mails(database)[0]) == ["1 days ago", "7 days ago"]
     for day in range(1, 7):
-        assert digest.queue_digests(database, settings, MONDAY + timedelta(day)).due == 0
-    assert digest.queue_digests(database, settings, MONDAY + timedelta(7)).due == 1
+        assert queue_digests(database, settings, MONDAY + timedelta(day)).due == 0
+    assert queue_digests(database, settings, MONDAY + timedelta(7)).due == 1
 
 
 def test_a_missed_monday_is_caught_up(database: Database, settings: HubSettings) -> None:
     subscribe(database, frequency="weekly", confirmed=LONG_AGO, last_day=MONDAY - timedelta(7))
-    assert digest.queue_digests(database, settings, MONDAY + timedelta(2)).due == 1
-    assert digest.queue_digests(database, settings, MONDAY + timedelta(7)).due == 1
+    assert queue_digests(database, settings, MONDAY + timedelta(2)).due == 1
+    assert queue_digests(database, settings, MONDAY + timedelta(7)).due == 1
 
 
 def test_only_who_confirmed_and_has_not_ended_gets_one(database: Database, settings: HubSettings) -> None:
     add_paper(database, "One", FRIDAY - timedelta(1))
     subscribe(database, "new@example.org", confirmed=None)
     subscribe(database, "ended@example.org", ended=LONG_AGO)
-    assert digest.queue_digests(database, settings, FRIDAY).due == 0
+    assert queue_digests(database, settings, FRIDAY).due == 0
 
 
 def test_digests_wait_for_their_hour(settings: HubSettings) -> None:
@@ -134,7 +183,7 @@ def test_a_search_without_an_index_wants_every_word(database: Database, settings
     add_paper(database, "100 % of images", FRIDAY - timedelta(1))
     subscribe(database, kind="search", value="IMAGE masked", confirmed=LONG_AGO)
     subscribe(database, "bob@example.org", kind="search", value="100 %", confirmed=LONG_AGO)
-    digest.queue_digests(database, settings, FRIDAY)
+    queue_digests(database, settings, FRIDAY)
     assert [titles(mail) for mail in mails(database)] == [["Masked image modelling"], ["100 % of images"]]
 
 
@@ -148,7 +197,7 @@ def test_a_search_asks_the_index_that_is_given(database: Database, settings: Hub
 
     for name in ("ada", "bob"):
         subscribe(database, f"{name}@example.org", kind="search", value="words", confirmed=LONG_AGO)
-    digest.queue_digests(database, settings, FRIDAY, find=find)
+    queue_digests(database, settings, FRIDAY, find=find)
     assert asked == [("words", FRIDAY - timedelta(1), FRIDAY - timedelta(1))]
     assert [titles(mail) for mail in mails(database)] == [["By meaning"]] * 2
 
@@ -168,7 +217,7 @@ def test_a_tag_brings_tagged_papers_and_ones_like_them(database: Database, setti
             content = np.array(numbers, dtype=np.float16).tobytes()
             transaction.add(Vector(paper_id=paper.id, model="lsa", content=content, digest=""))
     subscribe(database, kind="tag", value="mine", user_id=user.id, confirmed=LONG_AGO)
-    digest.queue_digests(database, settings, FRIDAY)
+    queue_digests(database, settings, FRIDAY)
     assert titles(mails(database)[0]) == ["Tagged", "Near"]
     assert mails(database)[0].text.count("like what you tagged") == 1
 
@@ -183,14 +232,14 @@ def test_new_verdicts_come_with_their_numbers(database: Database, settings: HubS
     add_run(database, FRIDAY - timedelta(1), "spark", scale="smoke", record={"nonsense": 1})
     subscribe(database, confirmed=LONG_AGO)
     subscribe(database, "bob@example.org", kind="search", value="no such thing", confirmed=LONG_AGO)
-    assert digest.queue_digests(database, settings, FRIDAY) == digest.DigestReport(2, 1, 1)
+    assert queue_digests(database, settings, FRIDAY) == digest.DigestReport(2, 1, 1)
     (mail,) = mails(database)
     claims = read_record(published_records() / "segnet").claims
     assert "NEW VERDICTS" in mail.text
     assert f"{sum(claim.holds is True for claim in claims)} hold" in mail.text
     assert "laptop scale" in mail.text
     assert "Designing" not in mail.text  # SparK's
-    digest.queue_digests(database, settings, FRIDAY + timedelta(1))
+    queue_digests(database, settings, FRIDAY + timedelta(1))
     assert len(mails(database)) == 2
 
 
@@ -198,7 +247,7 @@ def test_a_digest_can_be_left_by_one_click(database: Database, settings: HubSett
     settings = settings.model_copy(update={"base_url": "https://papers.example.org"})
     add_paper(database, "One", FRIDAY - timedelta(1))
     subscribe(database, confirmed=LONG_AGO)
-    digest.queue_digests(database, settings, FRIDAY)
+    queue_digests(database, settings, FRIDAY)
     (mail,) = mails(database)
     link = mail.headers["List-Unsubscribe"].strip("<>")
     assert link.startswith("https://papers.example.org/unsubscribe/")
@@ -220,6 +269,7 @@ import datetime, sys
 from encore.hub.database import Database
 from encore.hub.digest import queue_digests
 from encore.hub.settings import HubSettings
+from encore.hub.work.handlers import HANDLERS
 settings = HubSettings.model_validate_json(sys.argv[1])
 queue_digests(Database(settings.database_url), settings, datetime.date(2026, 11, 27))
 """
@@ -236,7 +286,7 @@ def test_a_kill_while_digests_are_queued_loses_none_and_doubles_none(database: D
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert 5 < len(mails(database)) < 100
-    digest.queue_digests(database, settings, FRIDAY)
+    queue_digests(database, settings, FRIDAY)
     assert sorted(mail.recipient for mail in mails(database)) == sorted(f"reader{i}@example.org" for i in range(100))
 
 
@@ -270,7 +320,7 @@ def test_a_title_with_control_characters_makes_a_subject_all_the_same(
 ) -> None:
     add_paper(database, "Bell\x07 and\u2028 breaks\x85", FRIDAY - timedelta(1))
     subscribe(database, confirmed=LONG_AGO)
-    digest.queue_digests(database, settings, FRIDAY)
+    queue_digests(database, settings, FRIDAY)
     assert mails(database)[0].subject == "Daily Papers, 27 November: Bell and breaks"
 
 

@@ -119,7 +119,7 @@ def test_a_server_that_says_later_is_asked_again_later(
 
 
 def test_after_the_last_try_a_mail_has_failed(database: Database, settings: HubSettings) -> None:
-    number = queue_mail(database)
+    number = queue_mail(database, kind="digest")
     for attempt in range(1, sending.TRIES + 1):
         report = sending.send_waiting(database, mailing(settings, 1), "w")
         assert report.trouble
@@ -127,6 +127,82 @@ def test_after_the_last_try_a_mail_has_failed(database: Database, settings: HubS
         assert (mail.state, mail.attempts) == ("queued" if attempt < sending.TRIES else "failed", attempt)
         _let_wait_end(database)
     assert sending.send_waiting(database, mailing(settings, 1), "w").trouble == ""
+
+
+def test_a_link_that_will_be_dead_is_not_sent(database: Database, settings: HubSettings, start_server: Start) -> None:
+    number = queue_mail(database, text="http://127.0.0.1/sign-in/x")
+    for attempt in range(1, 5):
+        sending.send_waiting(database, mailing(settings, 1), "w")
+        assert mail_of(database, number).state == ("queued" if attempt < 4 else "failed")  # 1, 4, 16, 64 minutes
+        _let_wait_end(database)
+    _, port = start_server()
+    late = [queue_mail(database, kind=kind) for kind in ("sign_in", "confirm", "digest")]
+    with database.writing() as transaction:
+        transaction.execute(update(Mail).where(Mail.id.in_(late)).values(created=now() - timedelta(minutes=21)))
+    sending.send_waiting(database, mailing(settings, port), "w")
+    assert [mail_of(database, number).state for number in late] == ["failed", "sent", "sent"]
+    assert mail_of(database, late[0]).error == "its link had ceased to work before it left"
+
+
+def test_what_a_mail_said_is_forgotten_when_nobody_will_send_it_any_more(
+    database: Database, settings: HubSettings, start_server: Start
+) -> None:
+    server, port = start_server(Behaviour(hang_up="DATA"))
+    given = {"html": "<p>link", "headers": {"List-Unsubscribe": "<http://x>"}}
+    uncertain = queue_mail(database, **given)
+    sending.send_waiting(database, mailing(settings, port), "w")
+    assert mail_of(database, uncertain).html == "<p>link"
+    sending.settle(database, uncertain, sent=True)
+    server.hang_up = ""
+    sent = queue_mail(database, **given)
+    sending.send_waiting(database, mailing(settings, port), "w")
+    server.answers = {"RCPT": "550 5.1.1 nobody of that name"}
+    refused = queue_mail(database, **given)
+    sending.send_waiting(database, mailing(settings, port), "w")
+    for number in (uncertain, sent, refused):
+        mail = mail_of(database, number)
+        assert (mail.text, mail.html, mail.headers) == ("", None, {})
+    assert server.arrived[-1][1]["List-Unsubscribe"] == "<http://x>"
+
+
+def test_of_a_subscription_one_digest_leaves_a_day_whatever_day_it_is_of(
+    database: Database, settings: HubSettings, start_server: Start
+) -> None:
+    server, port = start_server()
+    one, other = subscribe(database), subscribe(database, "bob@example.org")
+    given = {"kind": "digest", "subscription_id": one.id}
+    late = queue_mail(database, once=f"digest:{one.id}:2026-11-26", **given)
+    assert sending.send_waiting(database, mailing(settings, port), "w").sent == 1
+    due = queue_mail(database, once=f"digest:{one.id}:2026-11-27", **given)
+    queue_mail(database, kind="digest", subscription_id=other.id, recipient="bob@example.org")
+    assert sending.send_waiting(database, mailing(settings, port), "w").sent == 1
+    mail = mail_of(database, due)
+    assert (mail.state, mail.attempts) == ("queued", 0)
+    assert mail.not_before.date() == now().date() + timedelta(1)
+    assert mail.not_before.hour == settings.digest_hour + 2
+    with database.writing() as transaction:  # the next day
+        transaction.execute(update(Mail).where(Mail.id == late).values(finished=now() - timedelta(1)))
+        transaction.execute(update(Mail).where(Mail.id == due).values(not_before=now()))
+    assert sending.send_waiting(database, mailing(settings, port), "w").sent == 1
+    assert server.recipients == ["ada@example.org", "bob@example.org", "ada@example.org"]
+
+
+def test_two_digests_of_a_subscription_that_are_claimed_at_once_are_one(
+    database: Database, settings: HubSettings, start_server: Start
+) -> None:
+    server, port = start_server(Behaviour(seconds=0.3))
+    subscription = subscribe(database)
+    for _ in range(4):
+        queue_mail(database, kind="digest", subscription_id=subscription.id)
+    workers = [
+        threading.Thread(target=sending.send_waiting, args=(database, mailing(settings, port), f"w{index}"))
+        for index in range(4)
+    ]
+    for one in workers:
+        one.start()
+    for one in workers:
+        one.join()
+    assert len(server.arrived) == 1
 
 
 def test_waits_grow_to_hours() -> None:

@@ -120,6 +120,35 @@ def test_a_limit_is_kept_and_leaves_no_trace(hub: Hub, there: StandIn) -> None:
     assert hub.take("arxiv", "cs.CV").new == 11
 
 
+def test_an_import_with_a_limit_goes_on_after_a_failure_and_reads_no_more_than_that(hub: Hub, there: StandIn) -> None:
+    there.papers = recent(45)
+    there.faults = [("", 0.0), ("", 0.0), *[("broken", 0.0)] * 9]  # type: ignore[list-item]
+    with pytest.raises(SourceError, match="answers 500"):
+        hub.take("arxiv", "cs.CV", limit=33)
+    assert hub.count() == 20
+    there.faults.clear()
+    there.requests.clear()
+    report = hub.take("arxiv", "cs.CV", limit=33)
+    assert "start=20" in there.requests[0]
+    assert (report.seen, report.new, hub.count()) == (13, 13, 33)
+    assert hub.take("arxiv", "cs.CV", limit=33) == ImportReport("arxiv", 33, 0, 0, ())
+    with hub.database.reading() as transaction:
+        assert transaction.scalars(select(SourceState)).all() == []
+
+
+def test_an_import_with_a_limit_that_was_interrupted_long_ago_begins_anew(hub: Hub, there: StandIn) -> None:
+    there.papers = recent(45)
+    there.faults = [("", 0.0), ("", 0.0), *[("broken", 0.0)] * 9]  # type: ignore[list-item]
+    with pytest.raises(SourceError):
+        hub.take("arxiv", "cs.CV", limit=33)
+    there.faults.clear()
+    there.requests.clear()
+    with hub.database.writing() as transaction:
+        transaction.scalars(select(SourceState)).one().changed = now() - datetime.timedelta(days=2)
+    assert hub.take("arxiv", "cs.CV", limit=33).seen == 33
+    assert "start=0" in there.requests[0]
+
+
 def test_a_day_in_the_past_may_be_asked_for(hub: Hub, there: StandIn) -> None:
     there.papers = recent(3)
     for number in range(20):

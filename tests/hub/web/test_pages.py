@@ -150,3 +150,15 @@ def test_forms_and_errors_are_never_remembered(settings: HubSettings, database: 
     with database.writing() as transaction:
         put(transaction, Entry("Found", "json", arxiv="2601.00001", listed_on=datetime.date(2026, 1, 1)))
     assert TestClient(app).get("/papers/2601.00001").status_code == 200
+
+
+def test_fields_of_the_filter_may_be_empty(browser: TestClient) -> None:
+    for address in ("/?task=&year=&code=1", "/search?q=trees&task=&year="):
+        assert browser.get(address).status_code == 200
+
+
+def test_feeds_of_the_newest_day_are_found(browser: TestClient) -> None:
+    answer = browser.get("/day.atom")
+    assert answer.headers["location"].endswith(".atom")
+    assert browser.get(answer.headers["location"]).status_code == 200
+    assert browser.get("/day.exe").status_code in {404, 422}

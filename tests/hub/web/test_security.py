@@ -14,14 +14,15 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select, update
+from starlette.requests import Request
 
-from encore.hub import accounts, tokens
-from encore.hub.database import Comment, Database, Job, Mail, Run, Session, User, Vote
+from encore.hub import accounts, subscriptions, tokens
+from encore.hub.database import Comment, Database, Job, Mail, Run, Session, Subscription, User, Vote
 from encore.hub.database.tables import now
 from encore.hub.papers import Entry, put
-from encore.hub.settings import HubSettings
+from encore.hub.settings import KEY_FILE, HubSettings, read_settings
 from encore.hub.web.app import create_app
-from encore.hub.web.security import FORM_LIFE
+from encore.hub.web.security import FORM_LIFE, client_address
 from tests.hub.web.conftest import form_token
 from tests.hub.web.test_pages import PAGES
 
@@ -458,8 +459,6 @@ def test_the_web_process_never_loads_torch() -> None:
 
 
 def test_the_key_is_readable_by_its_owner_alone(tmp_path: Path) -> None:
-    from encore.hub.settings import KEY_FILE, read_settings
-
     first = read_settings(tmp_path / "hub")
     assert (tmp_path / "hub" / KEY_FILE).stat().st_mode & 0o077 == 0
     assert read_settings(tmp_path / "hub").secret == first.secret
@@ -467,9 +466,6 @@ def test_the_key_is_readable_by_its_owner_alone(tmp_path: Path) -> None:
 
 
 def test_one_click_unsubscribes(browser: TestClient, settings: HubSettings, database: Database) -> None:
-    from encore.hub import subscriptions
-    from encore.hub.database import Subscription
-
     subscriptions.ask(database, settings, "anna@example.org")
     with database.reading() as transaction:
         mail = transaction.scalars(select(Mail)).one()
@@ -487,3 +483,130 @@ def test_one_click_unsubscribes(browser: TestClient, settings: HubSettings, data
     with database.reading() as transaction:
         assert transaction.scalars(select(Subscription)).one().ended is not None
     assert browser.post("/unsubscribe/forged").status_code == 404
+
+
+def test_programs_may_unsubscribe_in_parts_and_many_at_once(
+    browser: TestClient, settings: HubSettings, database: Database
+) -> None:
+    with database.writing() as transaction:
+        transaction.add_all(Subscription(email=f"r{number}@example.org", confirmed=now()) for number in range(70))
+    with database.reading() as transaction:
+        links = [
+            subscriptions.unsubscribe_link(settings, one).removeprefix(settings.base_url)
+            for one in transaction.scalars(select(Subscription))
+        ]
+    part = {"List-Unsubscribe": (None, "One-Click")}
+    assert {browser.post(link, files=part).status_code for link in links} == {200}
+    with database.reading() as transaction:
+        assert transaction.scalars(select(Subscription).where(Subscription.ended.is_(None))).all() == []
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["/papers/%00", "/?task=%00", "/new.atom?task=a%00b", "/api/v1/papers?task=%00", "/search?q=a%00"],
+)
+def test_an_address_has_no_nul(browser: TestClient, address: str) -> None:
+    assert browser.get(address).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("address", "headers"),
+    [
+        ("/runs/-99999999999999999999", {}),
+        ("/runs/99999999999999999999", {}),
+        ("/runs/1/events?after=999999999999999999999999999999", {}),
+        ("/runs/1/events", {"last-event-id": "9" * 5000}),
+        ("/search.rss?q=%01seg", {}),
+        ("/new/", {"host": "evil.example"}),
+    ],
+)
+def test_odd_requests_are_no_faults(browser: TestClient, address: str, headers: dict[str, str]) -> None:
+    answer = browser.get(address, headers=headers)
+    assert answer.status_code < 500
+    assert "evil" not in answer.headers.get("location", "")
+
+
+def test_a_fault_of_ours_has_a_page_and_all_headers(
+    app: FastAPI, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("the secret reason")
+
+    monkeypatch.setattr("encore.hub.papers.listed", broken)
+    browser = TestClient(app, raise_server_exceptions=False)
+    for address, kind in (("/", "text/html"), ("/api/v1/papers", "application/json")):
+        answer = browser.get(address)
+        assert answer.status_code == 500
+        assert answer.headers["content-type"].startswith(kind)
+        assert "secret reason" not in answer.text
+        assert "script-src 'self'" in answer.headers["content-security-policy"]
+    assert "the secret reason" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("named", "counted"),
+    [
+        (["6.6.6.6", "203.0.113.9"], "203.0.113.9"),
+        (["6.6.6.6, 203.0.113.9:4711"], "203.0.113.9"),
+        (["203.0.113.9, 127.0.0.1"], "203.0.113.9"),
+        (["[2001:db8:1:2:3::4]:4711"], "2001:db8:1:2::/64"),
+        (["::ffff:198.51.100.7"], "198.51.100.7"),
+        (["rubbish"], "rubbish"),
+        ([], "127.0.0.1"),
+    ],
+)
+def test_limits_count_whom_the_nearest_proxy_names(
+    settings: HubSettings, database: Database, named: list[str], counted: str
+) -> None:
+    app = create_app(settings.model_copy(update={"trusted_proxies": ("127.0.0.1",)}), database)
+    headers = [(b"x-forwarded-for", one.encode()) for one in named]
+    request = Request({"type": "http", "headers": headers, "client": ("127.0.0.1", 1), "app": app})
+    assert client_address(request) == counted
+
+
+def test_forms_work_behind_a_proxy_that_changes_the_host(settings: HubSettings, database: Database) -> None:
+    app = create_app(settings.model_copy(update={"base_url": "http://papers.example.org"}), database)
+    browser = TestClient(app, base_url="http://127.0.0.1:8000")
+    token = form_token(browser.get("/sign-in").text)
+    form = {"email": "a@example.org", "form_token": token}
+    assert browser.post("/sign-in", data=form, headers={"origin": "http://papers.example.org"}).status_code == 200
+    assert browser.post("/sign-in", data=form, headers={"origin": "http://evil.example"}).status_code == 403
+
+
+def test_own_lists_have_feeds_of_their_own(reader: TestClient, browser: TestClient) -> None:
+    token = form_token(reader.get(f"/papers/{KEY}").text)
+    reader.post(f"/papers/{KEY}/tags", data={"form_token": token, "tag": "mine"})
+    found = re.search(r'application/feed\+json"[^>]*href="([^"]+)"', reader.get("/?tag=mine").text)
+    assert found
+    address = found[1].replace("&amp;", "&")
+    assert [one["title"][:6] for one in browser.get(address).json()["items"]] == ["SegNet"]
+    assert browser.get("/trending.json?tag=mine").status_code == 401
+    assert browser.get("/trending.json?tag=mine&token=forged").status_code == 401
+    assert browser.get("/for-you.atom").status_code == 401
+    assert reader.get("/for-you.atom").status_code == 200
+
+
+def test_what_is_asked_for_without_its_body_has_the_same_headers(browser: TestClient) -> None:
+    for address in ("/", "/trending.atom", "/api/v1/claims/segnet"):
+        answer = browser.head(address)
+        assert answer.status_code == 200
+        assert answer.content == b""
+        assert answer.headers["content-length"] == browser.get(address).headers["content-length"]
+
+
+def test_signing_in_leads_back_to_the_paper_and_nowhere_else(browser: TestClient, database: Database) -> None:
+    token = form_token(browser.get(f"/sign-in?next=/papers/{KEY}").text)
+    for wanted, reached in ((f"/papers/{KEY}", f"/papers/{KEY}"), ("//evil.example", "/"), ("/papers/../x", "/")):
+        browser.post("/sign-in", data={"email": "anna@example.org", "form_token": token, "next": wanted})
+        with database.reading() as transaction:
+            mail = transaction.scalars(select(Mail).order_by(Mail.id.desc())).first()
+        assert mail is not None
+        path = re.search(r"http://127\.0\.0\.1:8000(/sign-in/\S+)", mail.text)
+        assert path
+        page = browser.get(path[1]).text
+        following = re.search(r'name="next" value="([^"]*)"', page)
+        assert following
+        answer = browser.post(path[1], data={"form_token": form_token(page), "next": following[1] or wanted})
+        assert answer.headers["location"] == reached
+        browser.cookies.clear()
+        token = form_token(browser.get("/sign-in").text)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sysconfig
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import encore
 from encore.hub.work import progress
 from encore.hub.work.progress import Position, ProgressLog, error_line
 
@@ -79,6 +81,25 @@ def test_each_kind_of_line_becomes_its_event(written: Written) -> None:
         ("message", {"text": "100%|###|"}),
         ("message", {"text": '{"unknown": 1}'}),
         ("message", {"text": "[1, 2]"}),
+    ]
+
+
+def test_folders_of_this_machine_are_not_told(written: Written, tmp_path: Path) -> None:
+    package, packages = Path(encore.__file__).parent, sysconfig.get_paths()["purelib"]
+    written.say(
+        f'  File "{package}/models/cka.py", line 7, in forward',
+        f'  File "{packages}/torch/nn/modules.py", line 9',
+        {"message": f"reading {Path.home()}/.cache/encore/voc ({Path.home()})"},
+        f"wrote {tmp_path}/progress.jsonl beside {written.output}/result.json",
+        f"{Path.home()}less and x{written.output} are others",
+    )
+    texts = [body["text"] for _, body in written.read()]
+    assert texts == [
+        'File "encore/models/cka.py", line 7, in forward',
+        'File "site-packages/torch/nn/modules.py", line 9',
+        "reading ~/.cache/encore/voc (~)",
+        "wrote ./progress.jsonl beside run/result.json",
+        f"{Path.home()}less and x{written.output} are others",
     ]
 
 

@@ -9,7 +9,7 @@ import time
 import pytest
 from sqlalchemy import select
 
-from encore.hub.database import Database, Job, RateLimit, Session
+from encore.hub.database import Database, Job, Mail, RateLimit, Session
 from encore.hub.database.tables import now
 from encore.hub.settings import HubSettings
 from encore.hub.work.schedule import queue_due, start_schedule, tidy
@@ -73,12 +73,24 @@ def test_what_has_expired_goes_and_the_rest_stays(database: Database) -> None:
             Job(kind=state, state=state, finished=at)
             for state, at in (("done", old), ("failed", now()), ("queued", None))
         )
+        older = now() - datetime.timedelta(days=61)
+        transaction.add_all(
+            Mail(kind="digest", recipient="a@x.org", subject="", text="", once=once, state=state, finished=at)
+            for once, state, at in (
+                ("gone", "sent", older),
+                ("gone too", "failed", older),
+                ("sent", "sent", old),
+                ("uncertain", "uncertain", older),
+                ("queued", "queued", None),
+            )
+        )
     for _ in range(2):
         tidy(database)
     with database.reading() as transaction:
         assert list(transaction.scalars(select(Session.digest))) == ["new"]
         assert list(transaction.scalars(select(RateLimit.key))) == ["new"]
         assert sorted(transaction.scalars(select(Job.state))) == ["failed", "queued"]
+        assert sorted(filter(None, transaction.scalars(select(Mail.once)))) == ["queued", "sent", "uncertain"]
 
 
 def test_the_schedule_looks_at_once_when_it_starts(database: Database, settings: HubSettings) -> None:

@@ -16,11 +16,13 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 
+from encore.base.errors import ConfigurationError, DataError, UnknownNameError
 from encore.hub import jobs, runs
 from encore.hub.database import Database, Job, Mail, Run, WorkerRow
 from encore.hub.database.tables import now
 from encore.hub.settings import HubSettings
-from encore.hub.work import queue, worker
+from encore.hub.sources.client import SourceError
+from encore.hub.work import presence, queue, worker
 from encore.hub.work.handlers import Handler
 from encore.hub.work.runner import Runner
 from encore.hub.work.worker import Worker
@@ -217,6 +219,52 @@ def test_a_job_that_goes_wrong_waits_for_its_next_try_with_the_reason(
         wait_for(lambda: _count(database, Job, Job.error == "'arxiv'", Job.state == "queued", Job.attempts == 1) == 1)
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [DataError("no such paper", "check"), ConfigurationError("no way", "set"), UnknownNameError("source", "x", ["a"])],
+)
+def test_a_job_that_no_time_mends_has_failed_at_once(
+    working: Working, wait_for: Wait, database: Database, fault: Exception
+) -> None:
+    def fail(*_: Any) -> None:
+        raise fault
+
+    with database.writing() as transaction:
+        jobs.put(transaction, "submit", once="submit:1")
+    with working("a", handlers={"submit": fail}):
+        wait_for(lambda: _count(database, Job, Job.state == "failed", Job.attempts == 1, Job.once.is_(None)) == 1)
+    with database.reading() as transaction:
+        assert transaction.scalars(select(Job.error).where(Job.kind == "submit")).one() == str(fault)
+
+
+def test_a_host_that_does_not_answer_is_asked_again(working: Working, wait_for: Wait, database: Database) -> None:
+    def fail(*_: Any) -> None:
+        raise SourceError("arXiv answers 503", "wait")
+
+    with database.writing() as transaction:
+        jobs.put(transaction, "import")
+    with working("a", handlers={"import": fail}):
+        wait_for(lambda: _count(database, Job, Job.state == "queued", Job.attempts == 1) == 1)
+
+
+def test_a_command_that_sends_mails_is_not_taken_for_dead(
+    working: Working, wait_for: Wait, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence, "HEARTBEAT_SECONDS", 0.1)
+    with presence.present(database) as name, working("a"):
+        with database.writing() as transaction:
+            transaction.add(Mail(kind="digest", recipient="a@x.org", subject="", text="", state="sending", worker=name))
+            began = transaction.get_one(WorkerRow, name).heartbeat
+        wait_for(lambda: _count(database, WorkerRow, WorkerRow.name == name, WorkerRow.heartbeat > began) == 1)
+        with database.writing() as transaction:
+            transaction.add(WorkerRow(name="dead", heartbeat=now() - datetime.timedelta(minutes=1)))
+        wait_for(lambda: _count(database, WorkerRow, WorkerRow.name == "dead") == 0)
+        assert name == presence.process_name()
+        assert _count(database, Mail, Mail.state == "sending") == 1
+    assert _count(database, WorkerRow) == 0
+    assert presence.gone(database) == [name]
+
+
 def test_what_a_dead_worker_left_is_taken_over_and_its_mail_is_uncertain(
     working: Working, queued: Callable[[str], Run], watch: Watch, wait_for: Wait, database: Database
 ) -> None:
@@ -238,5 +286,5 @@ def test_a_worker_of_this_machine_whose_process_is_gone_is_dead_at_once(database
     mine = Worker(database, HubSettings(folder=Path(), secret="s" * 40)).name
     with database.writing() as transaction:
         transaction.add_all(WorkerRow(name=name) for name in (mine, mine.rpartition(":")[0] + ":1", "elsewhere:1:1"))
-    assert sorted(worker.living(database)) == sorted([mine, "elsewhere:1:1"])
-    assert worker.gone(database) == [mine.rpartition(":")[0] + ":1"]
+    assert sorted(presence.living(database)) == sorted([mine, "elsewhere:1:1"])
+    assert presence.gone(database) == [mine.rpartition(":")[0] + ":1"]

@@ -1,6 +1,6 @@
 """The hub's database: tables, connections, migrations. SQLite in a file, or PostgreSQL by its URL."""
 
-from encore.hub.database.connection import Database, open_database
+from encore.hub.database.connection import Database, insert_into, open_database
 from encore.hub.database.tables import (
     Base,
     Comment,
@@ -42,5 +42,6 @@ __all__ = [
     "Vector",
     "Vote",
     "WorkerRow",
+    "insert_into",
     "open_database",
 ]

@@ -11,9 +11,10 @@ from typing import Any
 
 import sqlalchemy
 from sqlalchemy import Engine, Select, create_engine, event
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
+from sqlalchemy.orm import DeclarativeBase, sessionmaker
 from sqlalchemy.orm import Session as Transaction
-from sqlalchemy.orm import sessionmaker
 
 from encore.base.errors import ConfigurationError
 
@@ -83,6 +84,11 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+
+def insert_into(transaction: Transaction, table: type[DeclarativeBase]) -> sqlite.Insert | postgresql.Insert:
+    """An `INSERT` that may say `on_conflict_do_nothing` or `…_do_update`; each kind of database has its own."""
+    return sqlite.insert(table) if transaction.get_bind().dialect.name == "sqlite" else postgresql.insert(table)
 
 
 def _teach_sqlite(engine: Engine) -> None:

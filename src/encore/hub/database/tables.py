@@ -225,6 +225,7 @@ class Mail(Base):
         once: what may exist once only, such as `digest:12:2026-11-27`; null where that does not matter.
         state: `queued` → `sending` (written before the mail leaves) → `sent` or `failed`; `uncertain` where a worker
             died while sending, which nobody sends again by itself.
+        text, html, headers: empty once it is `sent` or `failed`.
         not_before: when it may be tried next.
         worker: who is sending it.
     """
@@ -239,7 +240,7 @@ class Mail(Base):
     text: Mapped[str] = mapped_column(Text)
     html: Mapped[str | None] = mapped_column(Text)
     headers: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    subscription_id: Mapped[int | None] = mapped_column(ForeignKey("subscriptions.id", ondelete="SET NULL"))
+    subscription_id: Mapped[int | None] = mapped_column(ForeignKey("subscriptions.id", ondelete="SET NULL"), index=True)
     state: Mapped[str] = mapped_column(String(10), default="queued")
     attempts: Mapped[int] = mapped_column(default=0)
     not_before: Mapped[datetime.datetime] = mapped_column(default=now)

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.orm import Session as Transaction
 
-from encore.hub.database import Base, Mail
+from encore.hub.database import Base, Mail, insert_into
 from encore.hub.mail.addresses import checked_address, checked_header, one_line
 
 Kind = Literal["sign_in", "confirm", "digest"]
+
+BLANK: dict[str, Any] = {"text": "", "html": None, "headers": {}}
+"""What is left of a mail that nobody will send any more: its links work for longer than it need be kept."""
+
+REPLACED = "the next digest tells of its days too"
+"""Why a digest that waited too long has failed."""
 
 
 def put(
@@ -70,6 +75,5 @@ def insert_unless_there(
     Returns:
         Whether it was inserted.
     """
-    insert = sqlite.insert if transaction.get_bind().dialect.name == "sqlite" else postgresql.insert
-    statement = insert(table).values(**values).on_conflict_do_nothing(index_elements=[unique]).returning(unique)
-    return transaction.execute(statement).first() is not None
+    statement = insert_into(transaction, table).values(**values).on_conflict_do_nothing(index_elements=[unique])
+    return transaction.execute(statement.returning(unique)).first() is not None

@@ -1,29 +1,40 @@
 """Sending what is queued, at most once.
 
 A row goes `queued` → `sending`, and that is committed before its mail leaves. Whoever dies then leaves it at `sending`;
-as nobody can know whether the mail left, it becomes `uncertain`, and only the admin's word sends it again.
+as nobody can know whether the mail left, it becomes `uncertain`, and only the admin's word sends it again. What a mail
+said is forgotten as soon as it is `sent` or `failed`.
+
+Of one subscription's digests one leaves a day, whatever day they were made for.
 """
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import case, select, update
+from sqlalchemy import case, or_, select, update
 from sqlalchemy.orm import Session as Transaction
 
 from encore.base.errors import DataError
 from encore.hub.database import Database, Mail, Subscription
 from encore.hub.database.tables import now
+from encore.hub.mail.queue import BLANK
 from encore.hub.mail.transport import Outcome, Transport, compose, open_transport
 from encore.hub.settings import HubSettings
+from encore.hub.tokens import CONFIRM_LIFE, LINK_LIFE
 
 TRIES = 8
 """After which a mail that cannot leave has failed, about 13 hours after the first."""
 
 BOUNCES = 3
 """Refusals in a row that end a subscription."""
+
+LIVES: Mapping[str, datetime.timedelta] = {"sign_in": LINK_LIFE, "confirm": CONFIRM_LIFE}
+"""Of the link that is all a mail is for; afterwards the mail is of no use."""
+
+AFTER_DIGESTS = datetime.timedelta(hours=2)
+"""After `digest_hour`, when the digests of a day are queued: those of the day before have been replaced by then."""
 
 _FIRST_WAIT, _LONGEST_WAIT = datetime.timedelta(minutes=1), datetime.timedelta(hours=4)
 
@@ -91,7 +102,7 @@ def _send_all(
     database: Database, settings: HubSettings, worker: str, waiting: list[int], transport: Transport, report: SendReport
 ) -> None:
     for mail_id in waiting:
-        mail = _claim(database, mail_id, worker)
+        mail = _claim(database, settings, mail_id, worker)
         if mail is None:
             continue
         outcome = Outcome("uncertain", "sending broke off")
@@ -117,26 +128,50 @@ def _send(settings: HubSettings, mail: Mail, transport: Transport) -> Outcome:
     return transport.send(message)
 
 
-def _claim(database: Database, mail_id: int, worker: str) -> Mail | None:
-    """The mail, now `sending`; None if another worker has it, or nobody wants it any more."""
+def _claim(database: Database, settings: HubSettings, mail_id: int, worker: str) -> Mail | None:
+    """The mail, now `sending`; None if another worker has it, its day is not yet, or nobody wants it any more."""
     with database.writing() as transaction:
         query = select(Mail).where(Mail.id == mail_id, Mail.state == "queued").limit(1)
         mail = transaction.scalars(database.claimed(query)).first()
         if mail is None:
             return None
-        if mail.kind == "digest" and _has_ended(transaction, mail.subscription_id):
-            mail.state, mail.error, mail.finished = "failed", "its subscription ended before it left", now()
+        useless = _useless(transaction, mail)
+        if useless:
+            for name, value in {"state": "failed", "error": useless, "finished": now(), **BLANK}.items():
+                setattr(mail, name, value)
+            return None
+        if mail.kind == "digest" and mail.subscription_id is not None and _has_had_one(transaction, mail):
+            tomorrow = datetime.datetime.combine(now().date(), datetime.time(settings.digest_hour), datetime.UTC)
+            mail.not_before = tomorrow + datetime.timedelta(days=1) + AFTER_DIGESTS
             return None
         mail.state, mail.worker = "sending", worker
         mail.attempts += 1
         return mail
 
 
-def _has_ended(transaction: Transaction, subscription_id: int | None) -> bool:
-    if subscription_id is None:
-        return False
-    subscription = transaction.get(Subscription, subscription_id)
-    return subscription is None or subscription.ended is not None
+def _useless(transaction: Transaction, mail: Mail) -> str:
+    """Why nobody wants a mail any more; empty if somebody does."""
+    if mail.kind in LIVES and mail.created + LIVES[mail.kind] <= now():
+        return "its link had ceased to work before it left"
+    if mail.kind == "digest" and mail.subscription_id is not None:
+        # held, so that two digests of one subscription are claimed one after the other
+        query = select(Subscription).where(Subscription.id == mail.subscription_id).with_for_update()
+        subscription = transaction.scalars(query).first()
+        if subscription is None or subscription.ended is not None:
+            return "its subscription ended before it left"
+    return ""
+
+
+def _has_had_one(transaction: Transaction, mail: Mail) -> bool:
+    """Whether another digest of a subscription has left today, or may have."""
+    today = datetime.datetime.combine(now().date(), datetime.time(), datetime.UTC)
+    others = select(Mail.id).where(
+        Mail.subscription_id == mail.subscription_id,
+        Mail.kind == "digest",
+        Mail.id != mail.id,
+        or_(Mail.state == "sending", Mail.state.in_(("sent", "uncertain")) & (Mail.finished >= today)),
+    )
+    return transaction.scalars(others.limit(1)).first() is not None
 
 
 def _settle(database: Database, mail: Mail, outcome: Outcome) -> str:
@@ -146,13 +181,15 @@ def _settle(database: Database, mail: Mail, outcome: Outcome) -> str:
         Its new state.
     """
     state = {"sent": "sent", "refused": "failed", "later": "queued", "uncertain": "uncertain"}[outcome.state]
-    if state == "queued" and mail.attempts >= TRIES:
+    again = now() + wait_after(mail.attempts)
+    dead = mail.kind in LIVES and again >= mail.created + LIVES[mail.kind]
+    if state == "queued" and (mail.attempts >= TRIES or dead):
         state = "failed"
     values: dict[str, object] = {"state": state, "error": outcome.reason if state != "sent" else None}
     if state == "queued":
-        values |= {"not_before": now() + wait_after(mail.attempts), "finished": None}
+        values |= {"not_before": again, "finished": None}
     else:
-        values["finished"] = now()
+        values |= {"finished": now(), **(BLANK if state != "uncertain" else {})}
     with database.writing() as transaction:
         ours = (
             Mail.id == mail.id,
@@ -211,7 +248,7 @@ def settle(database: Database, mail_id: int, sent: bool) -> None:
     Raises:
         DataError: there is no such mail, or it is not uncertain.
     """
-    values: dict[str, object] = {"state": "sent", "finished": now(), "error": None}
+    values: dict[str, object] = {"state": "sent", "finished": now(), "error": None, **BLANK}
     if not sent:
         values = {
             "state": "queued",

@@ -20,10 +20,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from sqlalchemy import and_, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session as Transaction
 
-from encore.hub.database import Database, Paper, SourceState, Vector
+from encore.hub.database import Database, Paper, SourceState, Vector, insert_into
 from encore.hub.search.embedding import Embedder, model_of
 from encore.hub.search.lsa import Lsa
 from encore.hub.settings import HubSettings
@@ -153,16 +152,16 @@ def _write(database: Database, model: str, texts: Sequence[tuple[int, str]], vec
         {"paper_id": paper_id, "model": model, "digest": digest_of(text), "content": vector.tobytes()}
         for (paper_id, text), vector in zip(texts, vectors.astype("<f2"), strict=True)
     ]
-    insert: Any = sqlite.insert(Vector) if database.is_sqlite else postgresql.insert(Vector)
-    put = insert.on_conflict_do_update(
-        index_elements=[Vector.paper_id],
-        set_={name: insert.excluded[name] for name in ("model", "digest", "content")},
-    )
     with database.writing() as transaction:
+        insert = insert_into(transaction, Vector)
+        put = insert.on_conflict_do_update(
+            index_elements=[Vector.paper_id],
+            set_={name: insert.excluded[name] for name in ("model", "digest", "content")},
+        )
         there = set(transaction.scalars(select(Paper.id).where(Paper.id.in_([row["paper_id"] for row in rows]))))
         transaction.execute(put, [row for row in rows if row["paper_id"] in there])
         if show:
-            _raise_version(transaction, database, model)
+            _raise_version(transaction, model)
 
 
 def _state(transaction: Transaction) -> dict[str, Any]:
@@ -170,12 +169,11 @@ def _state(transaction: Transaction) -> dict[str, Any]:
     return state.content if state is not None else {"version": 0, "model": None}
 
 
-def _raise_version(transaction: Transaction, database: Database, model: str) -> None:
+def _raise_version(transaction: Transaction, model: str) -> None:
     state = transaction.scalars(select(SourceState).where(SourceState.name == STATE).with_for_update()).first()
     if state is None:
-        insert: Any = sqlite.insert(SourceState) if database.is_sqlite else postgresql.insert(SourceState)
-        first = insert.values(name=STATE, content={"version": 0, "model": model}).on_conflict_do_nothing()
-        transaction.execute(first)
+        first = insert_into(transaction, SourceState).values(name=STATE, content={"version": 0, "model": model})
+        transaction.execute(first.on_conflict_do_nothing())
         state = transaction.scalars(select(SourceState).where(SourceState.name == STATE).with_for_update()).one()
     state.content = {"version": state.content["version"] + 1, "model": model}
 

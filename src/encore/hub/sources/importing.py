@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session as Transaction
 
 from encore.base.errors import ConfigurationError, DataError, UnknownNameError
@@ -35,6 +35,9 @@ FIRST_DAYS = 7
 
 VOTING_DAYS = 3
 """How many days of Hugging Face's lists are read again for their votes."""
+
+GOES_ON = datetime.timedelta(days=1)
+"""How long an import of so many papers that was interrupted is continued. Later, other papers are the newest."""
 
 _SUFFIXES = {".bib": "bibtex", ".ris": "ris", ".csv": "csv", ".tsv": "csv", ".json": "json"}
 
@@ -148,7 +151,7 @@ class _Import:
     def __init__(self, database: Database, source: str, progress: ProgressReporter, limit: int | None) -> None:
         self.database, self.limit = database, limit
         self._source, self._progress = source, progress
-        self._seen = 0
+        self._seen = self._before = 0
         self._papers: dict[Outcome, set[int]] = {"new": set(), "changed": set(), "same": set()}
         self._settled: set[int] = set()
         self._refused: list[str] = []
@@ -156,30 +159,40 @@ class _Import:
     @property
     def full(self) -> bool:
         """Whether the limit is reached."""
-        return self.limit is not None and self._seen >= self.limit
+        return self.left == 0
+
+    @property
+    def left(self) -> int | None:
+        """Entries that may still be read; None if there is no limit."""
+        return None if self.limit is None else max(0, self.limit - self._before - self._seen)
+
+    def go_on(self, seen: int) -> None:
+        """Count what an import had seen that was interrupted towards the limit."""
+        self._before = seen
 
     def take_all(self, reading: Reading) -> None:
         """Put what was read into the database, a batch at a time."""
         self._refused += reading.refused
-        entries = reading.entries[: None if self.limit is None else max(0, self.limit - self._seen)]
+        entries = reading.entries[: self.left]
         total = self._seen + len(entries)
         for first in range(0, len(entries), BATCH):
             self.take(Reading(entries[first : first + BATCH], []), total=total)
 
     def take(
-        self, reading: Reading, *, total: int | None = None, remembered: tuple[str, dict[str, Any]] | None = None
+        self, reading: Reading, *, total: int | None = None, remembered: tuple[str, dict[str, Any] | None] | None = None
     ) -> set[Outcome]:
         """Put one batch into the database.
 
         Args:
             reading: of the batch; entries beyond the limit are left.
             total: entries to come in all, where it is known.
-            remembered: name and content of a `SourceState` that is written in the same transaction.
+            remembered: name and content of a `SourceState` that is written in the same transaction, with what the
+                import has seen so far; without content it is deleted.
 
         Returns:
             What became of them.
         """
-        entries = reading.entries[: None if self.limit is None else max(0, self.limit - self._seen)]
+        entries = reading.entries[: self.left]
         self._refused += reading.refused
         outcomes: set[Outcome] = set()
         with telling(self.database) as transaction:
@@ -188,7 +201,8 @@ class _Import:
             if outcomes - {"same"}:
                 jobs.put(transaction, "index", once="index")
             if remembered is not None:
-                _remember(transaction, *remembered)
+                name, content = remembered
+                _remember(transaction, name, content and {**content, "seen": self._before + self._seen})
         self._progress.update(self._source, self._seen, total)
         return outcomes
 
@@ -214,30 +228,39 @@ class _Import:
 def _import_arxiv(work: _Import, outside: Outside, categories: Sequence[str], since: datetime.date | None) -> None:
     """Read on where an import was interrupted, down to the earliest day; then what is newer, from the top.
 
-    Papers are announced days after they were submitted. So what is read anew reaches back behind the last import.
+    Papers are announced days after they were submitted. So what is read anew reaches back behind the last import. An
+    import of so many papers has a position of its own, and is at its end when it has read as many.
     """
     words = f"{','.join(sorted(categories))} {since or ''}"
     name = f"arxiv {hashlib.sha256(words.encode()).hexdigest()[:16]}"
+    of_limit = f"{name} {work.limit}"
     with work.database.reading() as transaction:
-        row = transaction.get(SourceState, name)
+        row, begun = transaction.get(SourceState, name), transaction.get(SourceState, of_limit)
     state: dict[str, Any] = dict(row.content) if row else {}
     today = now().date()
     finished = datetime.date.fromisoformat(state["finished"]) if "finished" in state else None
     earliest = since or (finished or today) - datetime.timedelta(days=FIRST_DAYS)
-    position = arxiv.Position(**state["position"]) if state.get("position") and work.limit is None else None
+    kept_as, kept = (name, state) if work.limit is None else (of_limit, {})
+    if begun is not None and begun.changed > now() - GOES_ON:
+        kept = begun.content
+    position = arxiv.Position(**kept["position"]) if kept.get("position") else None
+    if position is not None and work.limit is not None:
+        work.go_on(kept["seen"])
     for begin in (position, None) if position else (None,):
         known_from = None if begin or since else finished
         for page in arxiv.search(outside, categories, begin):
-            kept = None if page.after is None else asdict(page.after)
-            remembered = (name, {**state, "query": words, "position": kept}) if work.limit is None else None
-            outcomes = work.take(Reading(page.entries, page.refused), total=page.total, remembered=remembered)
+            after = None if page.after is None else asdict(page.after)
+            content = {**(state if work.limit is None else {}), "query": words, "position": after}
+            outcomes = work.take(Reading(page.entries, page.refused), total=page.total, remembered=(kept_as, content))
             if work.full:
-                return
+                break
             known = outcomes == {"same"} and known_from is not None and (page.oldest or today) < known_from
             if known or (page.oldest is not None and page.oldest < earliest):
                 break
-    if work.limit is None:
-        work.take(Reading([], []), remembered=(name, {"query": words, "finished": today.isoformat()}))
+        if work.full:
+            break
+    finished_now = {"query": words, "finished": today.isoformat()} if work.limit is None else None
+    work.take(Reading([], []), remembered=(kept_as, finished_now))
 
 
 def _import_huggingface(work: _Import, outside: Outside, argument: str | None, since: datetime.date | None) -> None:
@@ -272,9 +295,11 @@ def _categories(settings: HubSettings, argument: str | None) -> tuple[str, ...]:
     return tuple(argument.replace(",", " ").split()) if argument else settings.arxiv_categories
 
 
-def _remember(transaction: Transaction, name: str, content: dict[str, Any]) -> None:
+def _remember(transaction: Transaction, name: str, content: dict[str, Any] | None) -> None:
     row = transaction.get(SourceState, name)
-    if row is None:
+    if content is None:
+        transaction.execute(delete(SourceState).where(SourceState.name == name))
+    elif row is None:
         transaction.add(SourceState(name=name, content=content))
     else:
         row.content = content

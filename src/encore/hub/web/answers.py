@@ -76,6 +76,11 @@ def problem(request: Request, status: int, text: str, headers: dict[str, str] | 
     return response
 
 
+def fault(request: Request) -> Response:
+    """The answer to a fault of ours, which the log has."""
+    return problem(request, 500, "This should not have happened. It is written down; please try again later.")
+
+
 def add_error_pages(app: FastAPI) -> None:
     """Answer every error in the way that whoever asked can read."""
 

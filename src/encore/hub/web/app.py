@@ -17,7 +17,7 @@ from encore.hub import jobs, merging, papers
 from encore.hub.database import Database, open_database
 from encore.hub.search.finding import Finder
 from encore.hub.settings import HubSettings, read_settings
-from encore.hub.web.answers import add_error_pages
+from encore.hub.web.answers import add_error_pages, fault
 from encore.hub.web.hub import WEB, Hub
 from encore.hub.web.pages import account, api, feed, paper, runs, subscription
 from encore.hub.web.remembering import Remembering
@@ -60,6 +60,7 @@ def create_app(settings: HubSettings, database: Database | None = None) -> FastA
         docs_url=None,
         redoc_url=None,
         openapi_url="/api/openapi.json",
+        redirect_slashes=False,  # it would lead to whatever Host was sent
     )
     app.state.hub = hub
     add_error_pages(app)
@@ -75,7 +76,7 @@ def create_app(settings: HubSettings, database: Database | None = None) -> FastA
         return JSONResponse({"status": "well"})
 
     app.add_middleware(Remembering, seconds=settings.remember_seconds)
-    app.add_middleware(Guard, hub=hub)  # the outer one
+    app.add_middleware(Guard, hub=hub, fault=fault)  # the outer one
     return app
 
 

@@ -38,6 +38,7 @@ class Hub:
         catalogue: cards and published records.
         limiter: counts what is limited.
         pages: the templates.
+        streams: runs that are being watched.
     """
 
     settings: HubSettings
@@ -46,6 +47,7 @@ class Hub:
     catalogue: Catalogue = field(default_factory=Catalogue)
     limiter: Limiter = field(init=False)
     pages: Environment = field(init=False)
+    streams: int = field(init=False, default=0)
     _tasks: list[str] = field(init=False, default_factory=list)
     _tasks_counted: float = field(init=False, default=-1e9)
 
@@ -62,6 +64,9 @@ class Hub:
         self.pages.globals.update(
             site=self.settings.site_name,
             base_url=self.settings.base_url,
+            by_meaning=self.settings.embedding_model is not None,
+            sends_mail=not self.settings.mail_url.startswith("outbox:"),
+            sources=SOURCES,
             static=static_address,
             figure=table.figure,
             spread=table.spread,
@@ -88,6 +93,13 @@ class Hub:
         """A template as text."""
         return self.pages.get_template(name).render(**values)
 
+
+SOURCES = {
+    "code": "from the official code",
+    "secondary": "from another paper",
+    "recalled": "from memory",
+}
+"""Where a paper's figure was read, if not in the paper."""
 
 _versions: dict[str, str] = {}
 

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-MOST_PAGES = 2000
+MOST_BYTES = 64 * 2**20
+"""Of all pages together."""
+
 LARGEST = 512 * 1024
 """Bytes of a page that is kept."""
 
@@ -40,7 +42,8 @@ class Remembering:
 
     def __init__(self, app: ASGIApp, seconds: float) -> None:
         self.app, self.seconds = app, seconds
-        self._pages: OrderedDict[tuple[str, bytes, bool], _Kept] = OrderedDict()
+        self._pages: OrderedDict[tuple[str, bytes, bool], _Kept] = OrderedDict()  # the oldest first
+        self._bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -74,10 +77,19 @@ class Remembering:
     def _keep(self, key: tuple[str, bytes, bool], start: Message, body: bytes) -> None:
         if len(body) > LARGEST:
             return
+        self._drop(key)
         self._pages[key] = _Kept(time.monotonic() + self.seconds, start, body)
-        self._pages.move_to_end(key)
-        while len(self._pages) > MOST_PAGES:
-            self._pages.popitem(last=False)
+        self._bytes += len(body)
+        while self._pages:
+            oldest, kept = next(iter(self._pages.items()))
+            if kept.until > time.monotonic() and self._bytes <= MOST_BYTES:
+                break
+            self._drop(oldest)
+
+    def _drop(self, key: tuple[str, bytes, bool]) -> None:
+        kept = self._pages.pop(key, None)
+        if kept is not None:
+            self._bytes -= len(kept.body)
 
 
 def _is_for_all(start: Message) -> bool:

@@ -8,6 +8,8 @@ comes from (`Sec-Fetch-Site`, `Origin`) must not name another site.
 from __future__ import annotations
 
 import ipaddress
+import logging
+from collections.abc import Callable
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -37,6 +39,8 @@ CONTENT_POLICY = (
 REPORT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; sandbox; frame-ancestors 'none'"
 """Of a run's report, which is a file of its own with its style and pictures inside, and no scripts."""
 
+_log = logging.getLogger(__name__)
+
 _HEADERS = {
     "content-security-policy": CONTENT_POLICY,
     "x-content-type-options": "nosniff",
@@ -54,10 +58,11 @@ class Guard:
     Args:
         app: what is guarded.
         hub: the web process's own things.
+        fault: makes the answer to a fault of ours.
     """
 
-    def __init__(self, app: ASGIApp, hub: Hub) -> None:
-        self.app, self.hub = app, hub
+    def __init__(self, app: ASGIApp, hub: Hub, fault: Callable[[Request], Response]) -> None:
+        self.app, self.hub, self.fault = app, hub, fault
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -67,10 +72,20 @@ class Guard:
         headers = Headers(scope=scope)
         state: dict[str, Any] = scope.setdefault("state", {})
         state["reader"] = await self._reader(headers)
-        refused = _refused(headers)
+        refused = _refused(scope, headers)
+
+        # what is asked for without its body is made like the rest, but for streams, which have no end
+        asked_for_head = scope["method"] == "HEAD" and not scope["path"].endswith("/events")
+        if asked_for_head:
+            scope["method"] = "GET"
+        started = False
 
         async def guarded(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.body" and asked_for_head:
+                message = {**message, "body": b""}
             if message["type"] == "http.response.start":
+                started = True
                 set_headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     set_headers.setdefault(name, value)
@@ -80,7 +95,7 @@ class Guard:
                     set_headers["cache-control"] = "private, no-store"
                 elif scope["method"] in {"GET", "HEAD"}:
                     set_headers.setdefault("cache-control", "no-cache")
-                    set_headers.add_vary_header("Cookie")
+                    set_headers.add_vary_header("Cookie, HX-Request")
             await send(message)
 
         if refused is not None:
@@ -96,7 +111,13 @@ class Guard:
                 raise HTTPException(413, "the form is too large")
             return message
 
-        await self.app(scope, bounded, guarded)
+        try:
+            await self.app(scope, bounded, guarded)
+        except Exception:
+            _log.exception("%s %s", scope["method"], scope["path"])
+            if started:
+                raise
+            await self.fault(Request(scope))(scope, receive, guarded)
 
     async def _reader(self, headers: Headers) -> Reader | None:
         secret = cookie_parser(headers.get("cookie", "")).get(session_cookie(self.hub.settings))
@@ -105,8 +126,12 @@ class Guard:
         return await run_in_threadpool(accounts.reader_of, self.hub.database, secret)
 
 
-def _refused(headers: Headers) -> tuple[int, str] | None:
-    if headers.get("content-type", "").startswith("multipart/"):
+def _refused(scope: Scope, headers: Headers) -> tuple[int, str] | None:
+    path, query = scope["path"], scope["query_string"]
+    if "\x00" in path or b"%00" in query or b"\x00" in query:
+        return 400, "an address has no NUL"
+    # mail programs may send their one click as a form with parts (RFC 8058); nobody reads it
+    if headers.get("content-type", "").startswith("multipart/") and not path.startswith("/unsubscribe/"):
         return 415, "files are not taken here"
     length = headers.get("content-length", "0")
     if not length.isdigit() or int(length) > LARGEST_BODY:
@@ -191,7 +216,8 @@ def _comes_from_here(request: Request) -> bool:
     origin = request.headers.get("origin")
     if origin is None or origin == "null":
         return origin is None
-    return urlsplit(origin).netloc == request.headers.get("host")
+    # a proxy may have put another Host, but the browser says by what address it came
+    return urlsplit(origin).netloc in {request.headers.get("host"), urlsplit(hub_of(request).settings.base_url).netloc}
 
 
 Form = Annotated[dict[str, str], Depends(checked_form)]
@@ -221,14 +247,22 @@ def client_address(request: Request) -> str:
     address = request.client.host if request.client else "unknown"
     proxies = hub_of(request).settings.trusted_proxies
     if address in proxies:
-        for named in reversed(request.headers.get("x-forwarded-for", "").split(",")):
-            if named.strip() and named.strip() not in proxies:
-                address = named.strip()
-                break
+        named = ",".join(request.headers.getlist("x-forwarded-for")).split(",")
+        address = next((one for one in map(_without_port, reversed(named)) if one and one not in proxies), address)
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
         return address[:60]
     if isinstance(parsed, ipaddress.IPv6Address):
-        return str(ipaddress.ip_network(f"{parsed}/64", strict=False))
+        mapped = parsed.ipv4_mapped  # what an IPv4 address is called on a socket for both
+        return str(mapped or ipaddress.ip_network(f"{parsed}/64", strict=False))
     return str(parsed)
+
+
+def _without_port(named: str) -> str:
+    """`192.0.2.1` of `192.0.2.1:4711`, `2001:db8::1` of `[2001:db8::1]:4711`."""
+    named = named.strip()
+    if named.startswith("["):
+        return named[1:].partition("]")[0]
+    host, colon, port = named.partition(":")
+    return host if colon and port.isdigit() else named

@@ -66,10 +66,10 @@ def _item(request: Request, paper: Paper) -> dict[str, Any]:
 def _feed(request: Request, view: View, kind: Any, format: str) -> str:
     settings = hub_of(request).settings
     feed = kind(
-        title=f"{settings.site_name}: {view.title}",
+        title=_printable(f"{settings.site_name}: {view.title}"),
         link=settings.base_url + view.link(),
         feed_url=settings.base_url + view.link(format=format),
-        description=f"{view.title}, from {settings.site_name}",
+        description=_printable(f"{view.title}, from {settings.site_name}"),
         language="en",
     )
     for paper in view.papers:

@@ -9,11 +9,13 @@ from typing import Annotated
 from urllib.parse import urlencode
 
 from fastapi import Depends, HTTPException, Query, Request
+from pydantic import BeforeValidator, Field
 
-from encore.hub import papers, runs
+from encore.hub import papers
 from encore.hub.database import Paper
 from encore.hub.papers import Filters, Period, Span
 from encore.hub.search import recommendation
+from encore.hub.tokens import sign, unsign
 from encore.hub.web.hub import hub_of, reader_of
 from encore.hub.web.security import client_address
 
@@ -37,6 +39,7 @@ class View:
         span, earlier, later: of a day, week or month.
         by_meaning: whether a search looked for meaning too.
         total: of a search.
+        token: lets a feed reader see a list that is one reader's own.
     """
 
     title: str
@@ -52,6 +55,7 @@ class View:
     later: Span | None = None
     by_meaning: bool = False
     total: int | None = None
+    token: str = ""
 
     def link(self, *, format: str = "", page: int = 1, **changes: str | None) -> str:
         """The address of this list in another format, on another page, or with other filters."""
@@ -63,6 +67,7 @@ class View:
             "code": "1" if self.filters.code else None,
             "tag": self.filters.tag,
             "page": str(page) if page > 1 else None,
+            "token": self.token if format else None,
             **changes,
         }
         query = urlencode({name: value for name, value in values.items() if value})
@@ -79,19 +84,43 @@ class Wanted:
     page: int
 
 
+def _none_if_empty(value: object) -> object:
+    """A field of a form that was left empty."""
+    return None if value == "" else value
+
+
 async def wanted(  # no thread is needed for it
     request: Request,
     task: Annotated[str | None, Query(max_length=80, description="papers of this task")] = None,
-    year: Annotated[int | None, Query(ge=1900, le=2200, description="papers of this year")] = None,
+    year: Annotated[
+        Annotated[int, Field(ge=1900, le=2200)] | None,
+        BeforeValidator(_none_if_empty),
+        Query(description="papers of this year"),
+    ] = None,
     performed: Annotated[bool, Query(description="papers that Encore performs")] = False,
     code: Annotated[bool, Query(description="papers with public code")] = False,
     tag: Annotated[str | None, Query(max_length=40, description="papers to which you gave this tag")] = None,
     page: Annotated[int, Query(ge=1, le=MOST_PAGES, description="from 1")] = 1,
+    token: Annotated[
+        str | None, Query(max_length=300, description="of your own feeds, as your pages link them")
+    ] = None,
 ) -> Wanted:
-    """Filters and page of a list."""
+    """Filters and page of a list.
+
+    Raises:
+        HTTPException: 401, a tag is asked for and nobody says whose.
+    """
     reader = reader_of(request)
-    filters = Filters(task or None, year, performed, code, tag or None, reader.id if reader else None)
-    return Wanted(request, filters, page)
+    user_id = reader.id if reader else unsign(hub_of(request).settings, "feed", token, None) if token else None
+    if tag and user_id is None:
+        raise HTTPException(401, "tags are a reader's own: sign in to see yours")
+    return Wanted(request, Filters(task or None, year, performed, code, tag or None, user_id), page)
+
+
+def _own_token(asked: Wanted) -> str:
+    """For feeds of a list that is one reader's own."""
+    user_id = asked.filters.user_id
+    return sign(hub_of(asked.request).settings, "feed", user_id) if user_id is not None else ""
 
 
 List = Annotated[Wanted, Depends(wanted)]
@@ -112,12 +141,15 @@ def _view(asked: Wanted, title: str, address: str, kind: str, span: Span | None 
         )
         earlier, later = papers.neighbours(transaction, span) if span is not None else (None, None)
     more = len(found) > size and asked.page < MOST_PAGES
-    return View(title, address, kind, found[:size], asked.page, more, asked.filters, "", span, earlier, later)
+    token = _own_token(asked) if asked.filters.tag else ""
+    return View(
+        title, address, kind, found[:size], asked.page, more, asked.filters, "", span, earlier, later, token=token
+    )
 
 
 def trending(asked: List) -> View:
     """All papers, those with the most votes of late first."""
-    return _view(asked, "Trending", "/", "trending")
+    return _view(asked, "Performed by Encore" if asked.filters.performed else "Trending", "/", "trending")
 
 
 def new(asked: List) -> View:
@@ -172,22 +204,18 @@ def recommended(asked: List) -> View:
     Raises:
         HTTPException: 401, nobody is signed in.
     """
-    hub, reader = hub_of(asked.request), reader_of(asked.request)
-    if reader is None:
+    hub, user_id = hub_of(asked.request), asked.filters.user_id
+    if user_id is None:
         raise HTTPException(401, "sign in to see what your votes and tags recommend")
     size = hub.settings.page_size
     with hub.database.reading() as transaction:
-        found = recommendation.for_user(transaction, reader.id, limit=size + 1, offset=(asked.page - 1) * size)
-    return View("For you", "/for-you", "recommended", found[:size], asked.page, len(found) > size, asked.filters)
+        found = recommendation.for_user(transaction, user_id, limit=size + 1, offset=(asked.page - 1) * size)
+    more = len(found) > size
+    return View(
+        "For you", "/for-you", "recommended", found[:size], asked.page, more, asked.filters, token=_own_token(asked)
+    )
 
 
 def today() -> datetime.date:
     """In UTC, as days of the feed are."""
     return datetime.datetime.now(datetime.UTC).date()
-
-
-def latest_verdicts(request: Request, slug: str) -> runs.Run | None:
-    """The newest finished run of a paper here."""
-    hub = hub_of(request)
-    with hub.database.reading() as transaction:
-        return runs.latest(transaction, slug)

@@ -9,6 +9,7 @@ from typing import Any
 
 from encore.base.progress import SilentProgress
 from encore.hub.database import Database
+from encore.hub.database.tables import now
 from encore.hub.settings import HubSettings
 
 Handler = Callable[[Database, HubSettings, dict[str, Any]], None]
@@ -40,11 +41,16 @@ def _import(database: Database, settings: HubSettings, payload: dict[str, Any]) 
 
 
 def _digest(database: Database, settings: HubSettings, payload: dict[str, Any]) -> None:
-    from encore.hub.digest import queue_digests
+    from encore.hub.digest import day_due, queue_digests
     from encore.hub.search.finding import Finder
 
+    day = datetime.date.fromisoformat(payload["day"])
+    due = day_due(settings, now())
+    if due is not None and due > day:  # a newer digest is queued or will be, and tells of these days too
+        return
+    today = max(day, now().date())  # the day was somebody's clock's, which may be a little fast
     with closing(Finder(database, settings)) as finder:
-        queue_digests(database, settings, datetime.date.fromisoformat(payload["day"]), find=finder.among_days)
+        queue_digests(database, settings, day, find=finder.among_days, today=today)
 
 
 HANDLERS: Mapping[str, Handler] = {

@@ -6,12 +6,16 @@ import json
 import logging
 import math
 import re
+import sys
+import sysconfig
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import encore
 from encore.hub.runs import Event, picture_name
 
 LIMITS = {"progress": 4_000, "message": 4_500, "picture": 4_900}
@@ -116,8 +120,30 @@ class ProgressLog:
                 return [("picture", {"stage": _clean(stage, 100), "name": name})]
             case {"message": str(message)}:
                 text = message
-        text = _clean(text.replace(str(self.output), "run"), 2000)
+        text = _clean(without_places(text, self.output), 2000)
         return [("message", {"text": text})] if text else []
+
+
+def without_places(text: str, output: Path) -> str:
+    """What a run said, without the folders of this machine: everybody may read it.
+
+    Args:
+        text: may hold paths, as tracebacks do.
+        output: where the run writes; it becomes `run`, and the folder that it is in `.`.
+    """
+    places = [(output.parent, "."), (output, "run"), *_places()]
+    for place, name in sorted(places, key=lambda one: -len(str(one[0]))):
+        text = re.sub(rf"(?<![\w.-]){re.escape(str(place))}(?![\w-])", name, text)
+    return text
+
+
+@cache
+def _places() -> list[tuple[Path, str]]:
+    """Where Encore and other packages are installed and whose home this is, and what is said instead."""
+    package, packages = Path(encore.__file__).parent, Path(sysconfig.get_paths()["purelib"])
+    named = ((package, "encore"), (packages, "site-packages"), (Path(sys.prefix), "python"), (Path.home(), "~"))
+    both = {place: name for path, name in named for place in (path, path.resolve())}
+    return [(place, name) for place, name in both.items() if len(place.parts) > 1]
 
 
 def error_line(path: Path) -> str | None:

@@ -24,7 +24,7 @@ from encore.hub.runs import RESULT, folder_of, output_of
 from encore.hub.settings import HubSettings
 from encore.hub.work import queue
 from encore.hub.work.process import RunProcess, machine, process_lives
-from encore.hub.work.progress import ProgressLog, error_line
+from encore.hub.work.progress import ProgressLog, error_line, without_places
 from encore.hub.work.queue import Account, LostRunError
 
 LOOK_SECONDS = 0.3
@@ -179,7 +179,7 @@ class Runner:
 
     def _own_words(self, run: Run, text: str) -> str:
         """Without paths of this machine."""
-        return text.replace(str(output_of(self._settings, run.id)), "run")
+        return without_places(text, output_of(self._settings, run.id))
 
 
 class _Ending:

@@ -11,16 +11,18 @@ import time
 
 from apscheduler.schedulers.background import BackgroundScheduler
 from sqlalchemy import delete, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session as Transaction
 
 from encore.hub import jobs
-from encore.hub.database import Database, Job, RateLimit, Session, SourceState
+from encore.hub.database import Database, Job, Mail, RateLimit, Session, SourceState, insert_into
 from encore.hub.database.tables import now
 from encore.hub.settings import HubSettings
 
 JOBS_KEPT = datetime.timedelta(days=14)
 """How long jobs that have ended can be looked up."""
+
+MAILS_KEPT = datetime.timedelta(days=60)
+"""How long it is known to whom a mail was sent. By then nobody asks for a digest of its day any more."""
 
 AFTER_IMPORTS = datetime.timedelta(minutes=15)
 """How long digests wait for imports that were queued with them."""
@@ -62,7 +64,7 @@ def queue_due(database: Database, settings: HubSettings, moment: datetime.dateti
 
 
 def tidy(database: Database) -> None:
-    """Remove sessions, rate limits and jobs whose time is over."""
+    """Remove sessions, rate limits, jobs and mails whose time is over."""
     moment = now()
     with database.writing() as transaction:
         transaction.execute(delete(Session).where(Session.expires < moment))
@@ -70,12 +72,13 @@ def tidy(database: Database) -> None:
         transaction.execute(delete(RateLimit).where(RateLimit.expires < time.time()))
     with database.writing() as transaction:
         transaction.execute(delete(Job).where(Job.finished < moment - JOBS_KEPT, Job.state.in_(("done", "failed"))))
+    with database.writing() as transaction:
+        transaction.execute(delete(Mail).where(Mail.finished < moment - MAILS_KEPT, Mail.state.in_(("sent", "failed"))))
 
 
 def _is_first(transaction: Transaction, name: str, day: str) -> bool:
     """Note `day` under `name`; False if it was noted already."""
-    insert = sqlite.insert if transaction.get_bind().dialect.name == "sqlite" else postgresql.insert
-    none = insert(SourceState).values(name=name, content={"day": ""}, changed=now())
+    none = insert_into(transaction, SourceState).values(name=name, content={"day": ""}, changed=now())
     transaction.execute(none.on_conflict_do_nothing(index_elements=["name"]))
     row = transaction.scalars(select(SourceState).where(SourceState.name == name).with_for_update()).one()
     if row.content["day"] >= day:

@@ -8,27 +8,21 @@ from __future__ import annotations
 
 import datetime
 import logging
-import os
 import threading
 from collections.abc import Callable, Mapping
 
-import psutil
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, select
 
+from encore.base.errors import ConfigurationError, DataError, UnknownNameError
 from encore.hub import jobs
-from encore.hub.database import Database, Job, Mail, Run, WorkerRow
+from encore.hub.database import Database, Job, Run, WorkerRow
 from encore.hub.database.tables import now
 from encore.hub.settings import HubSettings
 from encore.hub.work import queue
 from encore.hub.work.handlers import HANDLERS, Handler
-from encore.hub.work.process import machine, process_lives
+from encore.hub.work.presence import HEARTBEAT_SECONDS, beat, gone, living, process_name
 from encore.hub.work.runner import Runner
 from encore.hub.work.schedule import start_schedule
-
-HEARTBEAT_SECONDS = 5.0
-
-DEAD_AFTER = datetime.timedelta(seconds=30)
-"""Without a heartbeat."""
 
 LOOK_SECONDS = 1.0
 """Between two looks for work, where there was none."""
@@ -43,6 +37,9 @@ MAIL_TROUBLE_SECONDS = 15.0
 
 PATIENCE_SECONDS = 8.0
 """For work at hand to end when the worker stops."""
+
+LASTING = (ConfigurationError, DataError, UnknownNameError)
+"""Faults of a job that no time mends; it is not tried again."""
 
 _logger = logging.getLogger(__name__)
 
@@ -66,7 +63,7 @@ class Worker:
         runner: Runner | None = None,
         handlers: Mapping[str, Handler] = HANDLERS,
     ) -> None:
-        self.name = name or f"{machine()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
+        self.name = name or process_name()
         self._database, self._settings, self._handlers = database, settings, handlers
         self._runner = runner or Runner(database, settings)
         self._minded: dict[int, threading.Thread] = {}
@@ -123,10 +120,7 @@ class Worker:
             self._stop.wait(wait)
 
     def _beat(self) -> bool:
-        with self._database.writing() as transaction:
-            own = update(WorkerRow).where(WorkerRow.name == self.name).values(heartbeat=now()).returning(WorkerRow.name)
-            if transaction.scalar(own) is None:
-                transaction.add(WorkerRow(name=self.name))
+        beat(self._database, self.name)
         return False
 
     # runs
@@ -170,6 +164,9 @@ class Worker:
     def _do(self, job: Job) -> None:
         try:
             self._handlers[job.kind](self._database, self._settings, job.payload)
+        except LASTING as error:
+            _logger.warning("job %d (%s): %s", job.id, job.kind, error)
+            jobs.fail(self._database, job, str(error), for_good=True)
         except Exception as error:
             _logger.exception("job %d (%s), try %d", job.id, job.kind, job.attempts)
             jobs.fail(self._database, job, str(error) or type(error).__name__)
@@ -200,29 +197,3 @@ class Worker:
             with self._database.writing() as transaction:
                 transaction.execute(delete(WorkerRow).where(WorkerRow.name.in_(dead)))
         return False
-
-
-def living(database: Database) -> list[str]:
-    """Workers that are alive."""
-    with database.reading() as transaction:
-        rows = transaction.scalars(select(WorkerRow).where(WorkerRow.heartbeat >= now() - DEAD_AFTER)).all()
-    return [row.name for row in rows if not _is_known_dead(row.name)]
-
-
-def gone(database: Database) -> list[str]:
-    """Workers that are dead and have left a row, a mail or a job."""
-    alive = living(database)
-    with database.reading() as transaction:
-        named = {
-            *transaction.scalars(select(WorkerRow.name)),
-            *transaction.scalars(select(Mail.worker).where(Mail.state == "sending").distinct()),
-            *transaction.scalars(select(Job.worker).where(Job.state == "running").distinct()),
-        }
-    return sorted(name for name in named if name is not None and name not in alive)
-
-
-def _is_known_dead(name: str) -> bool:
-    """Whether a worker's process was on this machine and is gone, so that nobody need wait for its heartbeat."""
-    place, _, rest = name.partition(":")
-    pid, _, started = rest.partition(":")
-    return place == machine() and pid.isdigit() and started.isdigit() and not process_lives(int(pid), float(started))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, HTTPException, Request
+from typing import Annotated
+
+from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import RedirectResponse, Response
 from sqlalchemy import func, select
 
@@ -15,13 +17,18 @@ from encore.hub.web.security import Form, SignedIn, client_address, session_cook
 
 router = APIRouter(include_in_schema=False)
 
+USED_UP = "This link is no longer good: it is older than twenty minutes, or was used. Ask for another."
+
+
+Next = Annotated[str, Query(max_length=100)]
+
 
 @router.get("/sign-in")
-def sign_in_page(request: Request) -> Response:
+def sign_in_page(request: Request, next: Next = "") -> Response:
     """Where one asks for a link."""
     if reader_of(request) is not None:
         return RedirectResponse("/me", status_code=303)
-    return page(request, "sign_in.html", with_form=True, sent=False, outbox=False)
+    return page(request, "sign_in.html", with_form=True, sent=False, next=next)
 
 
 @router.post("/sign-in")
@@ -31,22 +38,20 @@ def ask_for_link(request: Request, form: Form) -> Response:
     address = checked_address(form.get("email", ""))
     hub.limiter.count("sign_in_client", client_address(request))
     hub.limiter.count("sign_in_address", address)
-    accounts.mail_link(hub.database, hub.settings, address)
-    outbox = hub.settings.mail_url.startswith("outbox:")
-    return page(request, "sign_in.html", with_form=True, sent=True, outbox=outbox)
+    following = form.get("next", "")
+    accounts.mail_link(hub.database, hub.settings, address, following)
+    return page(request, "sign_in.html", with_form=True, sent=True, next=following)
 
 
 @router.get("/sign-in/{token}")
-def link_page(request: Request, token: str) -> Response:
+def link_page(request: Request, token: str, next: Next = "") -> Response:
     """Where a link leads: a button, so that programs that look at mails do not use it up."""
     hub = hub_of(request)
     hub.limiter.count("link_client", client_address(request))
     address = accounts.link_address(hub.database, hub.settings, token)
     if address is None:
-        raise HTTPException(
-            404, "This link is no longer good: it is older than twenty minutes, or was used. Ask for another."
-        )
-    return page(request, "link.html", with_form=True, address=address, token=token)
+        raise HTTPException(404, USED_UP)
+    return page(request, "link.html", with_form=True, address=address, token=token, next=next)
 
 
 @router.post("/sign-in/{token}")
@@ -56,10 +61,9 @@ def use_link(request: Request, token: str, form: Form) -> Response:
     hub.limiter.count("link_client", client_address(request))
     secret = accounts.use_link(hub.database, hub.settings, token)
     if secret is None:
-        raise HTTPException(
-            404, "This link is no longer good: it is older than twenty minutes, or was used. Ask for another."
-        )
-    response = RedirectResponse("/", status_code=303)
+        raise HTTPException(404, USED_UP)
+    following = form.get("next", "")
+    response = RedirectResponse(following if accounts.page_of_ours(following) else "/", status_code=303)
     set_session(response, hub.settings, secret)
     return response
 

@@ -20,7 +20,13 @@ from encore.hub.web.views import View
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
     code: {"description": text, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorOut"}}}}
-    for code, text in ((404, "there is none"), (422, "a value does not fit"), (429, "too often"))
+    for code, text in (
+        (400, "an address with NUL"),
+        (401, "a tag, and nobody says whose"),
+        (404, "there is none"),
+        (422, "a value does not fit"),
+        (429, "too often"),
+    )
 }
 
 router = APIRouter(prefix="/api/v1", tags=["papers"], responses=_ERRORS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import RedirectResponse, Response
@@ -58,37 +59,24 @@ _add("/day/{text}", views.of_span("day"))
 _add("/week/{text}", views.of_span("week"))
 _add("/month/{text}", views.of_span("month"))
 _add("/search", views.search)
+_add("/for-you", views.recommended)
 
 
-@router.get("/for-you")
-def for_you(request: Request, view: View = Depends(views.recommended)) -> Response:
-    """What a reader's votes and tags recommend."""
-    return _page(request, view)
+def _add_newest(period: papers.Period) -> None:
+    """`/day` and the like lead to the newest that has papers; so do their feeds."""
+
+    @router.get(f"/{period}")
+    @router.get(f"/{period}.{{format}}")
+    def newest(request: Request, format: Literal["atom", "rss", "json", ""] = "") -> Response:
+        with hub_of(request).database.reading() as transaction:
+            day = transaction.scalar(select(func.max(Paper.listed_on)).where(Paper.listed_on <= views.today()))
+        span = Span.around(period, day or views.today())
+        return RedirectResponse(f"/{period}/{span.text}{'.' + format if format else ''}", status_code=307)
 
 
-def _newest(request: Request, period: papers.Period) -> Response:
-    with hub_of(request).database.reading() as transaction:
-        newest = transaction.scalar(select(func.max(Paper.listed_on)).where(Paper.listed_on <= views.today()))
-    span = Span.around(period, newest or views.today())
-    return RedirectResponse(f"/{period}/{span.text}", status_code=307)
-
-
-@router.get("/day")
-def newest_day(request: Request) -> Response:
-    """To the newest day that has papers."""
-    return _newest(request, "day")
-
-
-@router.get("/week")
-def newest_week(request: Request) -> Response:
-    """To the newest week that has papers."""
-    return _newest(request, "week")
-
-
-@router.get("/month")
-def newest_month(request: Request) -> Response:
-    """To the newest month that has papers."""
-    return _newest(request, "month")
+_add_newest("day")
+_add_newest("week")
+_add_newest("month")
 
 
 @router.get("/about")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Path, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from pydantic import ValidationError
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session as Transaction
 
@@ -13,18 +15,22 @@ from encore.base.errors import InputError
 from encore.hub import comments, jobs, papers, runs
 from encore.hub.accounts import Reader
 from encore.hub.database import Database, Paper, Run, Tag, User
+from encore.hub.database.connection import insert_into
 from encore.hub.database.tables import now
 from encore.hub.papers import arxiv_identifier
-from encore.hub.verdicts import Verdicts
 from encore.hub.web.answers import back, is_partial, page
 from encore.hub.web.hub import Hub, hub_of, reader_of
 from encore.hub.web.security import Form, SignedIn, form_token
 from encore.results.record import ResultRecord
 
+_log = logging.getLogger(__name__)
+
 router = APIRouter(include_in_schema=False)
 
 MOST_TAGS = 20
 """Of one reader on one paper."""
+
+Number = Annotated[int, Path(ge=1, lt=2**31)]
 
 Key = Annotated[str, Path(max_length=60)]
 
@@ -54,7 +60,7 @@ def show(request: Request, key: Key) -> Response:
         paper = _found(transaction, key)
         if key != paper.key:
             return RedirectResponse(f"/papers/{paper.key}", status_code=308)
-        said = comments.of_paper(transaction, paper) if paper.comments else []
+        said = comments.of_paper(transaction, paper)
         voted = papers.voted(transaction, reader.id, [paper]) if reader else set()
         tags = _tags(transaction, reader, paper)
         performed = _performed(hub, transaction, paper)
@@ -87,14 +93,14 @@ def _performed(hub: Hub, transaction: Transaction, paper: Paper) -> dict[str, An
 
 
 def record_of(run: Run | None) -> ResultRecord | None:
-    """What a run measured."""
-    return ResultRecord.model_validate(run.record) if run is not None and run.record is not None else None
-
-
-def verdicts_of(run: Run) -> Verdicts | None:
-    """A run's verdicts in numbers."""
-    record = record_of(run)
-    return Verdicts.of(record.claims) if record is not None else None
+    """What a run measured; None where nothing was, or an Encore of another version wrote it down."""
+    if run is None or run.record is None:
+        return None
+    try:
+        return ResultRecord.model_validate(run.record)
+    except ValidationError:
+        _log.warning("the record of run %d is of another version of Encore", run.id)
+        return None
 
 
 def _tags(transaction: Transaction, reader: Reader | None, paper: Paper) -> list[str]:
@@ -123,7 +129,10 @@ def vote(request: Request, key: Key, form: Form, reader: SignedIn) -> Response:
     hub.limiter.count("vote", str(reader.id))
     paper = found_paper(hub, key)
     wanted = form.get("wanted", "1") == "1"
-    paper.votes = papers.vote(hub.database, reader.id, paper.id, wanted=wanted)
+    try:
+        paper.votes = papers.vote(hub.database, reader.id, paper.id, wanted=wanted)
+    except ValueError:
+        raise HTTPException(404, "This paper has just become one with another. Look for it again.") from None
     changed_interests(hub.database, reader)
     if not is_partial(request):
         return back(request, f"/papers/{paper.key}")
@@ -145,7 +154,7 @@ def comment(request: Request, key: Key, form: Form, reader: SignedIn) -> Respons
 
 
 @router.post("/comments/{number}/delete")
-def delete_comment(request: Request, number: int, form: Form, reader: SignedIn) -> Response:
+def delete_comment(request: Request, number: Number, form: Form, reader: SignedIn) -> Response:
     """Take back one's own comment."""
     if not comments.remove(hub_of(request).database, number, user_id=reader.id):
         raise HTTPException(404, "That is no comment of yours.")
@@ -162,13 +171,13 @@ def tag(request: Request, key: Key, form: Form, reader: SignedIn) -> Response:
     if not 1 <= len(word) <= 40 or not word.isprintable():
         raise InputError("a tag has 1 to 40 characters", "write a word or two")
     with hub.database.writing() as transaction:
-        there = transaction.get(Tag, (reader.id, paper.id, word))
         if form.get("wanted", "1") != "1":
             transaction.execute(delete(Tag).where(Tag.user_id == reader.id, Tag.paper_id == paper.id, Tag.tag == word))
-        elif there is None:
-            if len(_tags(transaction, reader, paper)) >= MOST_TAGS:
+        elif word not in (own := _tags(transaction, reader, paper)):
+            if len(own) >= MOST_TAGS:
                 raise InputError(f"a paper can have {MOST_TAGS} of your tags", "take one off first")
-            transaction.add(Tag(user_id=reader.id, paper_id=paper.id, tag=word))
+            added = insert_into(transaction, Tag).values(user_id=reader.id, paper_id=paper.id, tag=word, created=now())
+            transaction.execute(added.on_conflict_do_nothing())
     changed_interests(hub.database, reader)
     return RedirectResponse(f"/papers/{paper.key}#tags", status_code=303)
 

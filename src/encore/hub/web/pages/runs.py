@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated
 
-from fastapi import APIRouter, Header, HTTPException, Request
+from fastapi import APIRouter, Header, HTTPException, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, RedirectResponse, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -17,13 +17,16 @@ from encore.hub import runs
 from encore.hub.database import Run, RunEvent, User
 from encore.hub.web.answers import page
 from encore.hub.web.hub import Hub, hub_of
-from encore.hub.web.pages.paper import record_of
+from encore.hub.web.pages.paper import Number, record_of
 from encore.hub.web.security import REPORT_POLICY, Form, SignedIn
 
 router = APIRouter(include_in_schema=False)
 
 LOOK_EVERY = 0.7
 """Seconds between two looks for what a run has said."""
+
+MOST_STREAMS = 300
+"""That one web process keeps open."""
 
 ENDED = ("done", "failed", "cancelled")
 
@@ -35,7 +38,7 @@ def found_run(hub: Hub, number: int) -> Run:
         HTTPException: 404, there is none.
     """
     with hub.database.reading() as transaction:
-        run = transaction.get(Run, number) if number < 2**31 else None
+        run = transaction.get(Run, number)
     if run is None:
         raise HTTPException(404, "There is no such run.")
     return run
@@ -60,7 +63,7 @@ def newest(request: Request) -> Response:
 
 
 @router.get("/runs/{number}")
-def show(request: Request, number: int) -> Response:
+def show(request: Request, number: Number) -> Response:
     """A run: live while it goes, then its claims beside those of earlier ones."""
     hub = hub_of(request)
     run = found_run(hub, number)
@@ -73,7 +76,7 @@ def show(request: Request, number: int) -> Response:
         request,
         "run.html",
         run=run,
-        card=hub.catalogue.cards[run.slug],
+        card=hub.catalogue.cards.get(run.slug),
         record=record_of(run),
         stages=_stages(events),
         messages=[one.body["text"] for one in events if one.kind == "message"][-200:],
@@ -107,7 +110,7 @@ def _pictures(run: Run, events: list[RunEvent]) -> list[tuple[str, str]]:
 
 
 @router.post("/runs/{number}/cancel")
-def cancel(request: Request, number: int, form: Form, reader: SignedIn) -> Response:
+def cancel(request: Request, number: Number, form: Form, reader: SignedIn) -> Response:
     """End one's own run."""
     hub = hub_of(request)
     run = found_run(hub, number)
@@ -119,12 +122,17 @@ def cancel(request: Request, number: int, form: Form, reader: SignedIn) -> Respo
 
 @router.get("/runs/{number}/events")
 def events(
-    request: Request, number: int, after: int = 0, last_event_id: Annotated[str | None, Header()] = None
+    request: Request,
+    number: Number,
+    after: Annotated[int, Query(ge=0, lt=2**31)] = 0,
+    last_event_id: Annotated[str | None, Header(pattern=r"^\d{1,9}$")] = None,
 ) -> Response:
     """What a run says, as server-sent events; `id` counts them, so that a browser that comes back misses nothing."""
     hub = hub_of(request)
     run = found_run(hub, number)
-    start = int(last_event_id) if last_event_id and last_event_id.isdigit() else after
+    start = int(last_event_id) if last_event_id else after
+    if hub.streams >= MOST_STREAMS:
+        raise HTTPException(503, "Too many watch runs just now. Reload the page in a while.")
     return EventSourceResponse(_told(hub, run.id, start), ping=15, headers={"cache-control": "no-store"})
 
 
@@ -135,6 +143,17 @@ async def _told(hub: Hub, run_id: int, seq: int) -> AsyncIterator[ServerSentEven
             position = runs.position_in_queue(transaction, run) if run.state == "queued" else None
             return runs.events_after(transaction, run_id, after), run.state, position
 
+    hub.streams += 1
+    try:
+        async for event in _followed(look, seq):
+            yield event
+    finally:
+        hub.streams -= 1
+
+
+async def _followed(
+    look: Callable[[int], tuple[list[RunEvent], str, int | None]], seq: int
+) -> AsyncIterator[ServerSentEvent]:
     before: tuple[str, int | None] | None = None
     while True:
         found, state, position = await run_in_threadpool(look, seq)
@@ -151,7 +170,7 @@ async def _told(hub: Hub, run_id: int, seq: int) -> AsyncIterator[ServerSentEven
 
 
 @router.get("/runs/{number}/pictures/{name}")
-def picture(request: Request, number: int, name: str) -> Response:
+def picture(request: Request, number: Number, name: str) -> Response:
     """A picture of a run."""
     hub = hub_of(request)
     path = runs.picture_path(hub.settings, found_run(hub, number).id, name)
@@ -161,7 +180,7 @@ def picture(request: Request, number: int, name: str) -> Response:
 
 
 @router.get("/runs/{number}/report")
-def report(request: Request, number: int) -> Response:
+def report(request: Request, number: Number) -> Response:
     """The report that a run wrote."""
     hub = hub_of(request)
     path = runs.report_path(hub.settings, found_run(hub, number).id)

@@ -74,8 +74,9 @@ def unsubscribe(request: Request, token: str) -> Response:
     that is asked for: only the receiver of the digest has it.
     """
     hub = hub_of(request)
-    hub.limiter.count("link_client", client_address(request))
     if not subscriptions.unsubscribe(hub.database, hub.settings, token):
+        # only what is wrong is counted: a mail provider ends subscriptions of many from one address
+        hub.limiter.count("link_client", client_address(request))
         raise HTTPException(404, "This link is none of ours.")
     if "text/html" not in request.headers.get("accept", ""):
         return PlainTextResponse("unsubscribed\n")

@@ -15,6 +15,10 @@ function changeTheme() {
 themeButton.hidden = false;
 themeButton.addEventListener("click", changeTheme);
 
+// on a phone the lists are a row that is longer than the screen
+
+document.querySelector(".masthead nav [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
+
 // keys
 
 let here = -1;
@@ -86,7 +90,7 @@ if (live) {
 
   const figures = (metrics) =>
     Object.entries(metrics ?? {})
-      .map(([name, value]) => `${name.replaceAll("_", " ")} ${Number(value.toPrecision(4))}`)
+      .map(([name, value]) => `${name.replaceAll("_", " ")} ${value === null ? "–" : Number(value.toPrecision(4))}`)
       .join(" ");
 
   function stageOf(name) {

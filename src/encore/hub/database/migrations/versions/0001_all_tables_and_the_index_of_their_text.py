@@ -292,6 +292,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("once"),
     )
     with op.batch_alter_table("mails", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_mails_subscription_id"), ["subscription_id"], unique=False)
         batch_op.create_index("ix_mails_state", ["state", "not_before"], unique=False)
 
     op.create_table(
@@ -319,6 +320,7 @@ def downgrade() -> None:
     op.drop_table("run_events")
     with op.batch_alter_table("mails", schema=None) as batch_op:
         batch_op.drop_index("ix_mails_state")
+        batch_op.drop_index(batch_op.f("ix_mails_subscription_id"))
 
     op.drop_table("mails")
     with op.batch_alter_table("votes", schema=None) as batch_op:
