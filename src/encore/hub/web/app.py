@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import anyio.to_thread
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from sqlalchemy import text
@@ -22,6 +24,9 @@ from encore.hub.web.hub import WEB, Hub
 from encore.hub.web.pages import account, api, feed, paper, runs, subscription
 from encore.hub.web.remembering import Remembering
 from encore.hub.web.security import Guard
+
+THREADS = 12
+"""In which one web process makes pages."""
 
 
 class _Kept(StaticFiles):
@@ -47,6 +52,9 @@ def create_app(settings: HubSettings, database: Database | None = None) -> FastA
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        # few threads and quick turns: a page waits less for others' than for the processor
+        anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+        sys.setswitchinterval(0.0005)
         hub.finder.start()
         yield
         hub.finder.close()

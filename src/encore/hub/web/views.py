@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import Depends, HTTPException, Query, Request
@@ -125,6 +127,22 @@ def _own_token(asked: Wanted) -> str:
 
 List = Annotated[Wanted, Depends(wanted)]
 
+Made = Callable[[], View]
+"""Makes a list."""
+
+
+def _later(make: Callable[..., View]) -> Callable[..., Any]:
+    """A dependency with the parameters of `make`, whose answer makes the list in the thread of whoever asks for it.
+
+    A list and its page are made in one thread then, where each would wait for a thread of its own.
+    """
+
+    async def dependency(**given: Any) -> Made:
+        return partial(make, **given)
+
+    dependency.__signature__ = inspect.signature(make, eval_str=True)  # type: ignore[attr-defined]
+    return dependency
+
 
 def _view(asked: Wanted, title: str, address: str, kind: str, span: Span | None = None, **options: bool) -> View:
     hub = hub_of(asked.request)
@@ -147,19 +165,22 @@ def _view(asked: Wanted, title: str, address: str, kind: str, span: Span | None 
     )
 
 
+@_later
 def trending(asked: List) -> View:
     """All papers, those with the most votes of late first."""
     return _view(asked, "Performed by Encore" if asked.filters.performed else "Trending", "/", "trending")
 
 
+@_later
 def new(asked: List) -> View:
     """All papers, the newest first."""
     return _view(asked, "New", "/new", "new", newest_first=True)
 
 
-def of_span(period: Period) -> Callable[..., View]:
+def of_span(period: Period) -> Callable[..., Any]:
     """The list of a day, week or month."""
 
+    @_later
     def view(asked: List, text: str) -> View:
         try:
             span = Span.parse(period, text)
@@ -180,6 +201,7 @@ def span_title(span: Span) -> str:
     return f"{span.first:%B %Y}"
 
 
+@_later
 def search(
     asked: List, q: Annotated[str, Query(max_length=500, description="words, or what it is about")] = ""
 ) -> View:
@@ -198,6 +220,7 @@ def search(
     )  # fmt: skip
 
 
+@_later
 def recommended(asked: List) -> View:
     """What a reader may like, from their votes and tags.
 

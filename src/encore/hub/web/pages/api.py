@@ -16,7 +16,7 @@ from encore.hub.web import views
 from encore.hub.web.hub import Hub, hub_of
 from encore.hub.web.pages.paper import found_paper, record_of
 from encore.hub.web.pages.runs import found_run
-from encore.hub.web.views import View
+from encore.hub.web.views import Made, View
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
     code: {"description": text, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorOut"}}}}
@@ -143,39 +143,39 @@ def _query(view: View) -> str:
 
 
 @router.get("/papers", summary="Papers that trend")
-def trending(request: Request, view: Annotated[View, Depends(views.trending)]) -> PapersOut:
+def trending(request: Request, view: Annotated[Made, Depends(views.trending)]) -> PapersOut:
     """All papers, those with the most votes of late first."""
-    return _list(request, view, "/papers")
+    return _list(request, view(), "/papers")
 
 
 @router.get("/new", summary="New papers")
-def new(request: Request, view: Annotated[View, Depends(views.new)]) -> PapersOut:
+def new(request: Request, view: Annotated[Made, Depends(views.new)]) -> PapersOut:
     """All papers, the newest first."""
-    return _list(request, view, "/new")
+    return _list(request, view(), "/new")
 
 
 @router.get("/search", summary="Search by words and by meaning")
-def search(request: Request, view: Annotated[View, Depends(views.search)]) -> PapersOut:
+def search(request: Request, view: Annotated[Made, Depends(views.search)]) -> PapersOut:
     """Papers that have the words, or mean the same."""
-    return _list(request, view, "/search")
+    return _list(request, view(), "/search")
 
 
 @router.get("/day/{text}", summary="Papers of a day")
-def day(request: Request, view: Annotated[View, Depends(views.of_span("day"))]) -> PapersOut:
+def day(request: Request, view: Annotated[Made, Depends(views.of_span("day"))]) -> PapersOut:
     """`text` is written 2026-11-27."""
-    return _list(request, view, view.address)
+    return _list(request, made := view(), made.address)
 
 
 @router.get("/week/{text}", summary="Papers of a week")
-def week(request: Request, view: Annotated[View, Depends(views.of_span("week"))]) -> PapersOut:
+def week(request: Request, view: Annotated[Made, Depends(views.of_span("week"))]) -> PapersOut:
     """`text` is written 2026-W48."""
-    return _list(request, view, view.address)
+    return _list(request, made := view(), made.address)
 
 
 @router.get("/month/{text}", summary="Papers of a month")
-def month(request: Request, view: Annotated[View, Depends(views.of_span("month"))]) -> PapersOut:
+def month(request: Request, view: Annotated[Made, Depends(views.of_span("month"))]) -> PapersOut:
     """`text` is written 2026-11."""
-    return _list(request, view, view.address)
+    return _list(request, made := view(), made.address)
 
 
 _Key = Annotated[str, Path(max_length=60, description="arXiv identifier, Encore's slug, or the key of a list")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import RedirectResponse, Response
@@ -16,7 +16,7 @@ from encore.hub.web import views
 from encore.hub.web.answers import is_partial, page
 from encore.hub.web.hub import hub_of, reader_of
 from encore.hub.web.syndication import atom, json_feed, rss
-from encore.hub.web.views import View
+from encore.hub.web.views import Made, View
 
 router = APIRouter(include_in_schema=False)
 
@@ -32,25 +32,25 @@ def _page(request: Request, view: View) -> Response:
     return page(request, name, view=view, voted=voted, tasks=tasks, today=views.today())
 
 
-def _add(path: str, view: Callable[..., View]) -> None:
+def _add(path: str, view: Callable[..., Any]) -> None:
     """A list at `path` as a page, and at `path.atom`, `path.rss` and `path.json` as feeds."""
     feeds = path if path != "/" else "/trending"
 
     @router.get(feeds + ".atom")
-    def as_atom(request: Request, view: View = Depends(view)) -> Response:
-        return atom(request, view)
+    def as_atom(request: Request, view: Made = Depends(view)) -> Response:
+        return atom(request, view())
 
     @router.get(feeds + ".rss")
-    def as_rss(request: Request, view: View = Depends(view)) -> Response:
-        return rss(request, view)
+    def as_rss(request: Request, view: Made = Depends(view)) -> Response:
+        return rss(request, view())
 
     @router.get(feeds + ".json")
-    def as_json(request: Request, view: View = Depends(view)) -> Response:
-        return json_feed(request, view)
+    def as_json(request: Request, view: Made = Depends(view)) -> Response:
+        return json_feed(request, view())
 
     @router.get(path)  # last: its text would take a feed's ending too
-    def as_page(request: Request, view: View = Depends(view)) -> Response:
-        return _page(request, view)
+    def as_page(request: Request, view: Made = Depends(view)) -> Response:
+        return _page(request, view())
 
 
 _add("/", views.trending)
