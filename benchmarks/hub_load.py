@@ -215,8 +215,8 @@ def _token(page: str) -> str:
 
 def read(url: str, rate: float, seconds: int, papers: int) -> dict[str, Any]:
     """What `wrk` finds."""
-    # A connection waits between two reads; that it also waits for its answer is made up for by a little.
-    delay = 1000 * CONNECTIONS / rate - 12
+    # A connection waits between two reads; that it also waits for its answer is made up for.
+    delay = 1000 * CONNECTIONS / rate - 20
     fields = {
         "KINDS": "{" + ", ".join(f"{name} = {share}" for name, share in KINDS.items()) + "}",
         "WORDS": "{" + ", ".join(f'"{word}"' for word in vocabulary()[20:2000:7]) + "}",

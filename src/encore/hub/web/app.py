@@ -73,7 +73,7 @@ def create_app(settings: HubSettings, database: Database | None = None) -> FastA
     app.state.hub = hub
     add_error_pages(app)
     app.mount("/static", _Kept(directory=WEB / "static"), name="static")
-    for part in (api, account, paper, subscription, runs, feed):
+    for part in (feed, paper, api, runs, account, subscription):  # what is asked for most comes first
         app.include_router(part.router)
 
     @app.get("/healthz", include_in_schema=False)
