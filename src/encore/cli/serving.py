@@ -15,6 +15,8 @@ from encore.cli.options import stdout
 from encore.hub.settings import PREFIX, HubSettings
 from encore.hub.work import WorkerProcess
 
+BACKLOG = 2048
+
 
 def listening(host: str, port: int) -> socket.socket:
     """A socket that listens.
@@ -27,6 +29,7 @@ def listening(host: str, port: int) -> socket.socket:
     server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         server.bind((host, port))
+        server.listen(BACKLOG)  # at once, so that whoever comes early waits instead of being refused
     except OSError as error:
         server.close()
         raise InputError(

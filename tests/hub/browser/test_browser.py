@@ -124,6 +124,7 @@ def test_keys_go_through_the_feed(page: Page) -> None:
     expect(page.locator("#keys")).to_be_visible()
     assert_accessible(page)
     page.keyboard.press("Escape")
+    expect(page.locator("#keys")).to_be_hidden()
     page.keyboard.press("/")
     expect(page.get_by_role("searchbox")).to_be_focused()
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import psutil
 from sqlalchemy import delete, select, update
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session as Transaction
 
 from encore.hub.database import Database, Job, Mail, WorkerRow
 from encore.hub.database.tables import now
@@ -74,19 +75,24 @@ def leave(database: Database, name: str) -> None:
 def living(database: Database) -> list[str]:
     """Workers that are alive."""
     with database.reading() as transaction:
-        rows = transaction.scalars(select(WorkerRow).where(WorkerRow.heartbeat >= now() - DEAD_AFTER)).all()
-    return [row.name for row in rows if not _is_known_dead(row.name)]
+        return living_in(transaction)
+
+
+def living_in(transaction: Transaction) -> list[str]:
+    """Workers that are alive, as a transaction sees it."""
+    rows = transaction.scalars(select(WorkerRow.name).where(WorkerRow.heartbeat >= now() - DEAD_AFTER))
+    return [name for name in rows if not _is_known_dead(name)]
 
 
 def gone(database: Database) -> list[str]:
     """Workers that are dead and have left a row, a mail or a job."""
-    alive = living(database)
     with database.reading() as transaction:
         named = {
             *transaction.scalars(select(WorkerRow.name)),
             *transaction.scalars(select(Mail.worker).where(Mail.state == "sending").distinct()),
             *transaction.scalars(select(Job.worker).where(Job.state == "running").distinct()),
         }
+    alive = living(database)  # afterwards: whoever began in between has said so before taking anything
     return sorted(name for name in named if name is not None and name not in alive)
 
 

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session as Transaction
 from encore.hub.database import Database, Run, SourceState
 from encore.hub.database.tables import now
 from encore.hub.runs import Event, account_name, append_events
+from encore.hub.work.presence import living_in
 from encore.hub.work.process import RunProcess, machine
 from encore.hub.work.progress import Position
 
@@ -80,8 +81,9 @@ def adopt(database: Database, worker: str, living: Collection[str], minded: Coll
             return None
     with database.writing() as transaction:
         run = transaction.scalars(database.claimed(query)).first()
-        if run is not None:
-            run.worker, run.heartbeat = worker, now()
+        if run is None or (run.worker != worker and run.worker in living_in(transaction)):
+            return None  # its worker began after `living` was read
+        run.worker, run.heartbeat = worker, now()
         return run
 
 
