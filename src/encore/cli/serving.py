@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import uvicorn
@@ -60,10 +60,13 @@ def serve(settings: HubSettings, server: socket.socket, *, processes: int, with_
         "proxy_headers": False,
         "timeout_graceful_shutdown": 5,
     }
-    with closing(open_database(settings.database_url)) as database:
-        keep_address(database, settings)
-    app: Any = create_app(settings) if processes == 1 else "encore.hub.web.app:application"
-    if processes > 1:
+    database = open_database(settings.database_url)
+    keep_address(database, settings)
+    app: Any = "encore.hub.web.app:application"
+    if processes == 1:
+        app = create_app(settings, database)  # which closes it
+    else:
+        database.close()
         os.environ.update(_as_environment(settings))
         options |= {"factory": True, "workers": processes}
     with WorkerProcess(settings) if with_worker else nullcontext():

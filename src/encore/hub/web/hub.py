@@ -63,7 +63,6 @@ class Hub:
         )
         self.pages.globals.update(
             site=self.settings.site_name,
-            base_url=self.settings.base_url,
             by_meaning=self.settings.embedding_model is not None,
             sends_mail=not self.settings.mail_url.startswith("outbox:"),
             sources=SOURCES,

@@ -29,7 +29,7 @@ def _page(request: Request, view: View) -> Response:
             voted = papers.voted(transaction, reader.id, view.papers)
     tasks = [] if is_partial(request) else hub.tasks()
     name = "papers.html" if is_partial(request) else "feed.html"
-    return page(request, name, view=view, voted=voted, tasks=tasks, today=views.today())
+    return page(request, name, view=view, voted=voted, tasks=tasks)
 
 
 def _add(path: str, view: Callable[..., Any]) -> None:

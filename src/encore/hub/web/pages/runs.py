@@ -28,8 +28,6 @@ LOOK_EVERY = 0.7
 MOST_STREAMS = 300
 """That one web process keeps open."""
 
-ENDED = ("done", "failed", "cancelled")
-
 
 def found_run(hub: Hub, number: int) -> Run:
     """The run of an address.
@@ -87,7 +85,7 @@ def show(request: Request, number: Number) -> Response:
         asked_by=asked_by,
         report=runs.report_path(hub.settings, run.id),
         published=hub.catalogue.records.get(run.slug),
-        ended=run.state in ENDED,
+        ended=run.state in runs.ENDED,
     )
 
 
@@ -163,7 +161,7 @@ async def _followed(
         if (state, position) != before:
             before = state, position
             yield ServerSentEvent(json.dumps({"state": state, "position": position}), event="state")
-        if state in ENDED and not found:
+        if state in runs.ENDED and not found:
             yield ServerSentEvent("{}", event="end")
             return
         await asyncio.sleep(LOOK_EVERY)
