@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 _HOME = {
     "InputError": "encore.base.errors",
     "Runtime": "encore.base.runtime",
+    "ask": "encore.verbs.ask",
     "card": "encore.base.registry",
     "compare": "encore.verbs.compare",
     "compress": "encore.verbs.compress",
@@ -37,6 +38,7 @@ if TYPE_CHECKING:  # the same names, for type checkers
     from encore.base.runtime import Runtime
     from encore.nn.creation import create_model, from_official, load
     from encore.verbs.apply import evaluate, predict
+    from encore.verbs.ask import ask
     from encore.verbs.compare import compare
     from encore.verbs.compress import compress, decompress
     from encore.verbs.export import export

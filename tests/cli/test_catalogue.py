@@ -41,7 +41,7 @@ def test_a_planned_paper_can_be_shown(encore, clean_directory: Path):
 def test_version_and_help(encore):
     assert encore("--version").out.startswith("encore 0.")
     assert "Usage: encore" in encore("--help").out
-    for verb in ("run", "fit", "predict", "evaluate", "compare", "list", "show", "data"):
+    for verb in ("run", "fit", "predict", "evaluate", "compare", "ask", "list", "show", "data"):
         assert encore(verb, "--help").code == 0
 
 

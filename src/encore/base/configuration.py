@@ -68,6 +68,8 @@ def configure(kind: type[_Configuration], settings: Settings, defaults: Settings
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or kind.__name__
+        if first["type"] == "missing":
+            raise ConfigurationError(f"'{where}' is missing", f"give {where}=VALUE") from error
         raise ConfigurationError(
             f"'{where}' cannot be {first.get('input')!r}",
             first["msg"].removeprefix("Value error, "),

@@ -203,6 +203,37 @@ def evaluate_command(
         print_metrics(metrics)
 
 
+@app.command("ask")
+def ask_command(
+    paper: Annotated[str, typer.Argument(help="A paper that answers questions; see 'encore list'.")],
+    question: Annotated[str | None, typer.Argument(help="One of its questions; none lists them.")] = None,
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="What the question is about.")
+    ] = None,
+    out: Out = None,
+    seed: Seed = 0,
+    device: DeviceOption = DeviceName.auto,
+    settings: Settings = None,
+    json: Json = False,
+    progress: ProgressOption = ProgressName.bars,
+) -> None:
+    """Ask a paper one of the questions that it answers."""
+    registry.require_verb(registry.card(paper), "ask")
+    from encore.base.runtime import Runtime
+    from encore.cli.printing import print_answer, print_questions
+    from encore.verbs import ask as verb
+
+    if question is None:
+        print_questions(paper, verb.questions(paper), as_json=json)
+        return
+    asked = verb.named_question(paper, question)
+    values = verb.settings_from_words(asked, words or (), settings or ())
+    runtime = Runtime(seed=seed, device=device.value)
+    with reporting(progress) as reporter:
+        answer = verb.ask(paper, question, values, out=out, runtime=runtime, progress=reporter)
+    print_answer(answer, as_json=json)
+
+
 @app.command("export")
 def export_command(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A folder with a trained model.")],

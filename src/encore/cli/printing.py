@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from pydantic_core import to_jsonable_python as jsonable
 from rich import box
 from rich.table import Table
 
@@ -13,8 +14,10 @@ from encore.cli.options import print_json, stdout
 from encore.nn.export import Exported
 from encore.results.codecs import CodecReport
 from encore.results.performance import Plan
+from encore.results.questions import Answer, Question
 from encore.results.report import REPORT
 from encore.results.table import figure, print_claims, verdict
+from encore.verbs.ask import Parameter, parameters_of
 from encore.verbs.run import RunOutcome
 
 
@@ -107,6 +110,60 @@ def print_codec(report: CodecReport, *, as_json: bool) -> None:
         soft_wrap=True,
         highlight=False,
     )
+
+
+def print_answer(answer: Answer, *, as_json: bool) -> None:
+    """The sentences, then the table."""
+    if as_json:
+        print_json(answer.as_json())
+        return
+    console = stdout()
+    console.print(answer.text, highlight=False)
+    if answer.rows:
+        columns = list(dict.fromkeys(name for row in answer.rows for name in row))
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for name in columns:
+            words = any(isinstance(row.get(name), str) for row in answer.rows)
+            table.add_column(name, justify="left" if words else "right")
+        for row in answer.rows:
+            table.add_row(*(_cell(row.get(name)) for name in columns))
+        console.print(table)
+    for path in answer.pictures:
+        console.print(f"picture: {path}", soft_wrap=True, highlight=False)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def print_questions(paper: str, questions: Mapping[str, Question], *, as_json: bool) -> None:
+    """What a paper can be asked, with the keys of each question."""
+    if as_json:
+        rows = [
+            {
+                "name": name,
+                "text": question.text,
+                "parameters": [{**asdict(one), "default": jsonable(one.default)} for one in parameters_of(question)],
+            }
+            for name, question in questions.items()
+        ]
+        print_json({"paper": paper, "questions": rows})
+        return
+    console = stdout()
+    for name, question in questions.items():
+        console.print(f"encore ask {paper} {name}", highlight=False, style="bold")
+        console.print(f"    {question.text}", highlight=False)
+        for parameter in parameters_of(question):
+            console.print(f"      {_parameter(parameter)}", highlight=False)
+
+
+def _parameter(parameter: Parameter) -> str:
+    start = parameter.name if parameter.required else f"{parameter.name}={jsonable(parameter.default)}"
+    return f"{start}  {parameter.text}".rstrip()
 
 
 def _interval(value: Mapping[str, Any] | None, unit: str) -> str:
