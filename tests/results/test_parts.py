@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import ClassVar
 
 from encore.base.configuration import Configuration
 from encore.base.progress import SilentProgress
@@ -38,9 +39,9 @@ class Counting(Part):
 class TwoParts(PartsRecipe):
     """The claims of SegNet, by halves."""
 
-    default_seeds = {"smoke": 1, "laptop": 1, "paper": 1}
+    default_seeds: ClassVar = {"smoke": 1, "laptop": 1, "paper": 1}
     kind = Sections
-    defaults = {"smoke": {}, "laptop": {"steps": 3}, "paper": {}}
+    defaults: ClassVar = {"smoke": {}, "laptop": {"steps": 3}, "paper": {}}
 
     def __init__(self) -> None:
         ids = [claim.id for claim in card("segnet").claims]
