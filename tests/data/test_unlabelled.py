@@ -9,6 +9,7 @@ import pytest
 
 from encore.base.errors import DataError
 from encore.base.progress import SilentProgress
+from encore.data.exact import open_exact
 from encore.data.unlabelled import open_images
 from tests.data.conftest import random_image, refusal, save
 
@@ -86,3 +87,11 @@ def test_the_truth_of_a_named_set_is_left_aside():
     splits = open_images("digits")
     assert set(splits.test[0]) == {"image", "name"}
     assert splits.classes == ()
+
+
+@pytest.mark.parametrize("name", ["iris", "wine"])
+def test_a_named_set_without_pictures_is_refused(name: str):
+    with pytest.raises(DataError, match=f"'{name}' holds tables, not pictures: sets of pictures: .*mnist"):
+        open_images(name, seed=0)
+    with pytest.raises(DataError, match="holds tables"):
+        open_exact(name, seed=0)

@@ -90,13 +90,20 @@ def make_command(
     seed: Seed = 0,
     progress: ProgressOption = ProgressName.bars,
 ) -> None:
-    """Write an embedded data set into a folder: streets as images/ and masks/, others as a folder per class."""
+    """Write an embedded data set into a folder: images/ and masks/, a folder per class, or tables as .csv."""
     from encore.data.named import named_sets
 
     embedded = [one for one in named_sets() if named_sets()[one].embedded]
     if name not in embedded:
         raise UnknownNameError("embedded data set", name, embedded)
     destination = out or Path("data") / name
+    if named_sets()[name].task == "tabular-classification":
+        from encore.data.tabular_export import write_tables
+
+        sizes = write_tables(named_sets()[name], destination, seed=seed)
+        counts = ", ".join(f"{part} {size}" for part, size in sizes.items())
+        stdout().print(f"{counts}: {destination}", soft_wrap=True, highlight=False)
+        return
     if name != "streets":
         from encore.data.class_export import write_class_folders
 

@@ -47,6 +47,10 @@ class ClassificationAugmentation(Configuration):
         trivial_augment: TrivialAugment (arXiv 2103.10158).
         random_erasing: probability with which a rectangle is blanked (arXiv 1708.04896), 0…1.
         random_erasing_fill: what it is blanked with: `black`, or `noise` about grey, of ImageNet's mean and deviation.
+        elastic_strength: pixels by which the random field of an elastic deformation is multiplied (Simard, Steinkraus
+            and Platt 2003), 0 for none; the shifts themselves are smaller, with the default smoothness about a
+            twenty-fifth of it.
+        elastic_smoothness: standard deviation of the Gaussian that smooths the field, in pixels.
     """
 
     crop: Literal["resized", "padded", "none"] = "resized"
@@ -63,6 +67,8 @@ class ClassificationAugmentation(Configuration):
     trivial_augment: bool = False
     random_erasing: float = Field(default=0.0, ge=0, le=1)
     random_erasing_fill: Literal["black", "noise"] = "black"
+    elastic_strength: float = Field(default=0.0, ge=0)
+    elastic_smoothness: float = Field(default=4.0, gt=0)
 
     @field_validator("crop_proportions")
     @classmethod
@@ -78,6 +84,8 @@ class ClassificationAugmentation(Configuration):
             steps.append(K.RandomCrop(size, padding=self.crop_padding))
         if self.horizontal_flip:
             steps.append(K.RandomHorizontalFlip(p=self.horizontal_flip))
+        if self.elastic_strength:
+            steps.append(ElasticDeformation(self.elastic_strength, self.elastic_smoothness))
         if self.brightness or self.contrast or self.saturation or self.hue:
             steps.append(K.ColorJitter(self.brightness, self.contrast, self.saturation, self.hue, p=1.0))
         if self.rand_augment:
@@ -104,6 +112,53 @@ class NoiseErasing(K.RandomErasing):
         """(B, 3, H, W) → (B, 3, H, W); may leave 0…1 in the rectangle."""
         kept = super().apply_transform(torch.ones_like(input[:, :1]), params, flags, transform)
         return torch.where(kept > 0, input, self.mean + self.deviation * torch.randn_like(input))
+
+
+class ElasticDeformation(nn.Module):
+    """Moves every pixel by a smooth random field, one for each picture (Simard, Steinkraus and Platt 2003).
+
+    The field is uniform in [-1, 1], smoothed by a Gaussian with zeros beyond the border, times `strength`; pixels are
+    sampled bilinearly, and what comes from beyond the border is 0. kornia's `RandomElasticTransform` counts in half
+    pictures and repeats the border instead.
+
+    Args:
+        strength: factor of the smoothed field, in pixels.
+        smoothness: standard deviation of the Gaussian, in pixels; it is cut at four of them.
+    """
+
+    def __init__(self, strength: float = 20.0, smoothness: float = 4.0) -> None:
+        super().__init__()
+        self.strength, self.smoothness = strength, smoothness
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) floating point → the same, deformed; random numbers from PyTorch's own generator."""
+        field = torch.rand(len(images), 2, *images.shape[-2:], device=images.device) * 2 - 1
+        return self.deformed(images, field)
+
+    def deformed(self, images: Tensor, field: Tensor) -> Tensor:
+        """(B, C, H, W) moved by a raw field (B, 2, H, W) in [-1, 1], its channels down and to the right."""
+        height, width = images.shape[-2:]
+        rows, columns = (gaussian_band(length, self.smoothness).to(field) for length in (height, width))
+        shifts = self.strength * (rows @ field @ columns)  # a band is symmetric
+        down = torch.arange(height, device=field.device).view(-1, 1) + shifts[:, 0]
+        right = torch.arange(width, device=field.device) + shifts[:, 1]
+        # grid_sample counts from the centre of the first pixel, -1, to that of the last, 1.
+        grid = torch.stack([2 * right / max(width - 1, 1) - 1, 2 * down / max(height - 1, 1) - 1], dim=-1)
+        moved = nn.functional.grid_sample(images, grid.to(images.dtype), align_corners=True)
+        inside = (down >= 0) & (down <= height - 1) & (right >= 0) & (right <= width - 1)
+        return moved * inside.unsqueeze(1)
+
+
+def gaussian_band(length: int, deviation: float) -> Tensor:
+    """The smoothing of `length` values by a Gaussian, zeros beyond them, as a matrix (length, length) float32.
+
+    Weights sum to 1 over four deviations to both sides, as SciPy's `gaussian_filter` has them.
+    """
+    radius = int(4 * deviation + 0.5)
+    offsets = torch.arange(length).view(-1, 1) - torch.arange(length)
+    total = torch.exp(-0.5 * (torch.arange(-radius, radius + 1).double() / deviation) ** 2).sum()
+    weights = torch.exp(-0.5 * (offsets.double() / deviation) ** 2) / total
+    return (weights * (offsets.abs() <= radius)).float()
 
 
 class RandomCrops:

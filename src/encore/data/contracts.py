@@ -41,6 +41,17 @@ class ClassificationSample(ImageSample):
     """Class index, 0…K-1."""
 
 
+class TabularSample(TypedDict):
+    """One row of a table with its class."""
+
+    features: Tensor
+    """(D,) float32, finite: numbers in the table's own units, each level of a categorical column as 0 or 1."""
+    label: int
+    """Class index, 0…K-1."""
+    name: str
+    """Which row of which file it is."""
+
+
 class SegmentationSample(ImageSample):
     """One picture with its class mask."""
 
@@ -76,6 +87,24 @@ class ClassificationDataset(Protocol):
 
 
 @runtime_checkable
+class TabularDataset(Protocol):
+    """A map-style dataset of `TabularSample`."""
+
+    classes: tuple[str, ...]
+    features: Tensor
+    """(N, D) float32, of all rows at once."""
+
+    @property
+    def labels(self) -> Sequence[int]:
+        """The class index of every row."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> TabularSample: ...
+
+
+@runtime_checkable
 class SegmentationDataset(Protocol):
     """A map-style dataset of `SegmentationSample`."""
 
@@ -100,7 +129,7 @@ class DataSplits:
         embedded: true where Encore made or ships the data itself.
         colours: of the classes in masks, where the source has its own.
         skipped: files that could not be read and were left out, where the task goes on without them.
-        view: how a model is to see the pictures, where a task has decided that with the data.
+        view: how a model is to see the samples, where a task has decided that with the data.
     """
 
     name: str

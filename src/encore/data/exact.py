@@ -24,7 +24,7 @@ from encore.base.progress import ProgressReporter, SilentProgress
 from encore.data.arrays import names_in, read_arrays
 from encore.data.contracts import DataSplits
 from encore.data.images import natural_order, unreadable
-from encore.data.named import Roots, absent, existing, find_set_path, named_set, named_sets
+from encore.data.named import Roots, absent, existing, find_set_path, named_set, named_sets, require_pictures
 from encore.data.resizing import Size
 from encore.data.splits import PARTS, Cut, complete_parts, cut_whole
 
@@ -221,6 +221,7 @@ def open_exact(
 
 def _named(source: str, tile: Size | None, seed: int, roots: Roots) -> DataSplits:
     known = named_set(source)
+    require_pictures(known)
     path = None if known.embedded else find_set_path(source, roots)
     if path is None and not known.embedded:
         raise absent(source)

@@ -37,6 +37,7 @@ class NamedSet(ABC):
         licence: the terms that its authors state.
         url: the public source, or None where Encore makes the data.
         embedded: true where Encore makes or ships the data itself.
+        holds: what its samples are, in a word: `pictures`, `tables`, `questions`.
     """
 
     name: str
@@ -45,6 +46,7 @@ class NamedSet(ABC):
     licence: str
     url: str | None = None
     embedded: bool = False
+    holds: str = "pictures"
 
     @abstractmethod
     def open(self, path: Path | None, *, image_size: Size | None, seed: int) -> DataSplits:
@@ -79,6 +81,17 @@ def named_sets() -> dict[str, NamedSet]:
 
     names = sorted(module.name for module in pkgutil.iter_modules(encore.data.sets.__path__))
     return {name: importlib.import_module(f"encore.data.sets.{name}").SET for name in names}
+
+
+def require_pictures(known: NamedSet) -> None:
+    """See that a set's samples are pictures.
+
+    Raises:
+        DataError: they are something else.
+    """
+    if known.holds != "pictures":
+        having = ", ".join(name for name, one in named_sets().items() if one.holds == "pictures")
+        raise DataError(f"'{known.name}' holds {known.holds}, not pictures", f"sets of pictures: {having}")
 
 
 def named_set(name: str) -> NamedSet:

@@ -15,7 +15,7 @@ from encore.data.arrays import names_in, read_arrays
 from encore.data.classification_arrays import KERAS, LabelledArrays, check_pictures
 from encore.data.contracts import DataSplits, ImageDataset, ImageSample
 from encore.data.images import IMAGE_SUFFIXES, find_images, natural_order, read_image, unreadable
-from encore.data.named import Roots, absent, existing, find_set_path, named_set, named_sets
+from encore.data.named import Roots, absent, existing, find_set_path, named_set, named_sets, require_pictures
 from encore.data.resizing import Size, sizes_of
 from encore.data.splits import PARTS, complete_parts, cut_whole
 
@@ -180,6 +180,7 @@ def _images_below(folder: Path) -> list[Path]:
 
 def _without_truth(name: str, seed: int, roots: Roots) -> DataSplits:
     known = named_set(name)
+    require_pictures(known)
     path = None if known.embedded else find_set_path(name, roots)
     if path is None and not known.embedded:
         raise absent(name)

@@ -32,6 +32,7 @@ class Description(BaseModel):
         configuration: the arguments that it was made with.
         preprocessing: what its `forward` takes.
         classes, colours: of its outputs, once known.
+        details: what else its task keeps with it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -42,12 +43,13 @@ class Description(BaseModel):
     preprocessing: Preprocessing
     classes: tuple[str, ...] | None = None
     colours: tuple[tuple[int, int, int], ...] | None = None
+    details: dict[str, Any] | None = None
 
     def apply_to(self, model: EncoreModel) -> None:
-        """Give `model` what its constructor does not take: preprocessing, task, classes and colours."""
+        """Give `model` what its constructor does not take: preprocessing, task, classes, colours, details."""
         model.preprocessing = self.preprocessing
         model.task = self.task or model.task
-        model.classes, model.colours = self.classes, self.colours
+        model.classes, model.colours, model.details = self.classes, self.colours, self.details
 
 
 def create_model(

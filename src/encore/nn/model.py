@@ -197,6 +197,8 @@ class EncoreModel(nn.Module, PyTorchModelHubMixin):
         task: the kind of work it was made for (`segmentation`), once known.
         classes: names of its outputs, once known.
         colours: display colours of the classes as RGB triples, once known.
+        details: what else a task has to know of the data that the model was fitted to (a table's columns), as JSON
+            values; kept in `config.json`.
     """
 
     registered_name: str | None = None
@@ -205,6 +207,7 @@ class EncoreModel(nn.Module, PyTorchModelHubMixin):
     task: str | None = None
     classes: tuple[str, ...] | None = None
     colours: tuple[tuple[int, int, int], ...] | None = None
+    details: dict[str, Any] | None = None
 
     @property
     def configuration(self) -> dict[str, Any]:
@@ -238,6 +241,7 @@ class EncoreModel(nn.Module, PyTorchModelHubMixin):
             "preprocessing": asdict(self.preprocessing),
             "classes": list(self.classes) if self.classes is not None else None,
             "colours": [list(colour) for colour in self.colours] if self.colours is not None else None,
+            **({} if self.details is None else {"details": self.details}),
         }
 
     def save(self, folder: Path | str, **more: Any) -> None:

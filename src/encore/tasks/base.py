@@ -221,6 +221,10 @@ class Task(ABC):
     def picture(self, models: Mapping[str, EncoreModel], dataset: Samples, path: Path, runtime: Runtime) -> None:
         """Draw a few samples beside the truth and what each of `models` makes of them."""
 
+    def takes(self, source: str) -> bool:
+        """Whether `source` is data that only this task takes, of all that a paper has; by default it says nothing."""
+        return False
+
     def callbacks(self, splits: DataSplits, folder: Path, progress: ProgressReporter) -> list[lightning.Callback]:
         """What else watches a training; nothing by default."""
         return []

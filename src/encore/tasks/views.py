@@ -26,7 +26,12 @@ def natural_size(dataset: ImageDataset) -> Size:
 
 
 def as_input(model: EncoreModel, images: Tensor) -> Tensor:
-    """What `model.preprocess` makes of pictures that were cropped and resized already, by `AsSeen` or at random."""
+    """What `model.preprocess` makes of pictures that were cropped and resized already, by `AsSeen` or at random.
+
+    Rows of a table (B, D), which have no size, are preprocessed as they are.
+    """
+    if images.ndim == 2:
+        return model.preprocess(images)
     inputs = replace(model.preprocessing, size=None)(images.to(model.device, non_blocking=True))
     return inputs.to(next(model.parameters()).dtype)
 

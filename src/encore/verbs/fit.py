@@ -65,7 +65,7 @@ def fit(
     Raises:
         InputError: whatever the user can mend.
     """
-    task, kind, defaults = _what_to_train(name)
+    task, kind, defaults = _what_to_train(name, str(data))
     settings = dict(settings or {})
     if epochs is not None:
         settings["training.epochs"] = epochs
@@ -136,8 +136,10 @@ def check_samples(splits: DataSplits, progress: ProgressReporter) -> None:
             progress.update("reading data", step, total)
 
 
-def _what_to_train(name: str) -> tuple[Task, type[FitConfiguration], dict[str, Any]]:
+def _what_to_train(name: str, source: str) -> tuple[Task, type[FitConfiguration], dict[str, Any]]:
     """The task, the configuration's class and its defaults for a paper or a task.
+
+    A paper of several tasks is fitted for the one that says that it takes `source`, else for its first.
 
     Raises:
         UnknownNameError: neither a paper nor a task.
@@ -150,6 +152,11 @@ def _what_to_train(name: str) -> tuple[Task, type[FitConfiguration], dict[str, A
         raise UnknownNameError("paper or task", name, [*registry.cards(), *list_tasks()])
     card = registry.card(name)
     registry.require_verb(card, "fit")
+    others = [get_task(one) for one in card.tasks[1:] if one in list_tasks()]
+    for task in others:
+        if task.takes(source):
+            models = [one for one in card.models if getattr(registry.model_factory(one), "task", None) == task.name]
+            return task, task.configuration, {"model": models[0]} if models else {}
     task = get_task(card.tasks[0])
     own = getattr(registry.room(name, "recipe"), "FitConfiguration", None)
     return (task, task.configuration, {"model": card.models[0]}) if own is None else (task, own, {})

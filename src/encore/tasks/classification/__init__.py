@@ -1,5 +1,6 @@
 """Classification: one class for every picture."""
 
-from encore.tasks.classification.task import TASK, ClassificationFit, ClassificationTask
+from encore.tasks.classification.configuration import ClassificationFit
+from encore.tasks.classification.task import TASK, ClassificationTask
 
 __all__ = ["TASK", "ClassificationFit", "ClassificationTask"]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from encore.nn.model import EncoreModel
 from encore.tasks.classification.metrics import ClassificationMetrics
 from encore.tasks.classification.mixing import Mixing
+from encore.tasks.own_ways import HasOwnLoss
 from encore.tasks.views import as_input
 from encore.training.configuration import TrainingConfiguration
 from encore.training.optimisation import make_optimizer, make_schedule
@@ -25,7 +26,7 @@ class ClassificationModule(lightning.LightningModule):
     """Trains a model on batches of `ClassificationSample`.
 
     Args:
-        model: (B, 3, H, W) → logits (B, K), with its own preprocessing.
+        model: (B, 3, H, W) → logits (B, K), with its own preprocessing; one that `HasOwnLoss` learns by that.
         training: optimiser and schedule.
         classes: names of the K classes.
         augmentation: of pictures (B, 3, H, W) in 0…1, in training.
@@ -73,17 +74,26 @@ class ClassificationModule(lightning.LightningModule):
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             images = self.augmentation(batch["image"].float() / 255)
             images, targets = self.mixing(images, batch["label"])
-        logits = self.model(as_input(self.model, images)).float()
+        inputs = as_input(self.model, images)
+        if isinstance(self.model, HasOwnLoss):
+            return self.model.own_loss(inputs, targets)["loss"]
+        logits = self.model(inputs).float()
         if self.loss == "binary_cross_entropy":
             return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / len(logits)
         return F.cross_entropy(logits, targets)
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Add one batch to the validation metrics."""
-        logits = self.model(as_input(self.model, batch["image"])).float()
+        inputs = as_input(self.model, batch["image"])
+        logits = self.model(inputs).float()
         self.metrics.update(logits, batch["label"])
-        loss = F.cross_entropy(logits, batch["label"])
-        self.log("val_loss", loss, batch_size=len(logits), sync_dist=True)
+        if isinstance(self.model, HasOwnLoss):
+            targets = F.one_hot(batch["label"], logits.shape[1]).to(logits)
+            terms = self.model.own_loss(inputs, targets)
+        else:
+            terms = {"loss": F.cross_entropy(logits, batch["label"])}
+        for name, term in terms.items():
+            self.log(f"val_{name}", term, batch_size=len(logits), sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
         """Log accuracies in percent."""

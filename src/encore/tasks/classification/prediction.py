@@ -13,8 +13,10 @@ from encore.base.files import write_text
 from encore.base.progress import ProgressReporter
 from encore.data.images import read_image
 from encore.nn.model import EncoreModel
+from encore.tasks.classification.cases import reasons_picture
 from encore.tasks.classification.pictures import Ranked, ranked_picture
 from encore.tasks.inputs import input_files, unique_stems
+from encore.tasks.own_ways import GivesReasons
 from encore.tasks.sheets import save_picture
 
 SUFFIX = ".png"
@@ -34,7 +36,7 @@ def predict_files(
 
     Returns:
         The rows of `predictions.jsonl`: `input`, `class`, `probability` 0…1, `top`, the likeliest classes with their
-        probabilities, and `picture`.
+        probabilities, `picture`, and `reasons` of a model that gives them, the nearest case first.
 
     Raises:
         DataError: an input is missing or damaged.
@@ -47,7 +49,10 @@ def predict_files(
     for step, (file, stem) in enumerate(zip(files, unique_stems(files, (SUFFIX,)), strict=True), start=1):
         image = read_image(file)
         ranked = ranked_classes(model, image)
-        save_picture(ranked_picture(model.preprocessing.picture(image), ranked), folder / f"{stem}{SUFFIX}")
+        reasons = model.reasons(model.preprocess(image.unsqueeze(0)))[0] if isinstance(model, GivesReasons) else []
+        seen = model.preprocessing.picture(image)
+        drawn = reasons_picture(seen, ranked, reasons) if reasons else ranked_picture(seen, ranked)
+        save_picture(drawn, folder / f"{stem}{SUFFIX}")
         rows.append(
             {
                 "input": str(file),
@@ -55,6 +60,7 @@ def predict_files(
                 "probability": ranked[0][1],
                 "top": [{"class": name, "probability": probability} for name, probability in ranked],
                 "picture": f"{stem}{SUFFIX}",
+                **({"reasons": [reason.as_json() for reason in reasons]} if reasons else {}),
             }
         )
         progress.update("predicting", step, len(files))

@@ -1,24 +1,25 @@
-"""The task `classification`: its configuration and the hooks of `Task`."""
+"""The task `classification`: the hooks of `Task`."""
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from encore.base import registry
 from encore.base.errors import ConfigurationError, DataError
 from encore.base.files import write_text
 from encore.base.progress import ProgressReporter
 from encore.base.runtime import Runtime
 from encore.data.classification import open_classification, open_classification_part
-from encore.data.classification_augmentation import ClassificationAugmentation, RandomCrops
+from encore.data.classification_augmentation import RandomCrops
 from encore.data.contracts import DataSplits, ImageDataset, Samples
 from encore.data.resizing import kept_if_small, sizes_of
 from encore.data.splits import some
@@ -27,18 +28,27 @@ from encore.nn.creation import create_model, size_of_weights
 from encore.nn.export import Deployment, Port
 from encore.nn.model import EncoreModel, Preprocessing
 from encore.tasks.base import (
-    FitConfiguration,
-    ImageSize,
     Measured,
     Metrics,
     Task,
+    TrainedModel,
     check_channels,
     check_kind,
     details_of,
 )
+from encore.tasks.classification.cases import (
+    CASES_BATCH,
+    LearnsCases,
+    check_learns_cases,
+    neighbours,
+    pruned,
+    refit_head,
+    write_cases,
+)
+from encore.tasks.classification.configuration import ClassificationFit
 from encore.tasks.classification.metrics import ClassificationMetrics
 from encore.tasks.classification.mixing import Mixing
-from encore.tasks.classification.module import HEAD, ClassificationModule, Loss
+from encore.tasks.classification.module import HEAD, ClassificationModule
 from encore.tasks.classification.pictures import confusion_picture, sample_sheet
 from encore.tasks.classification.prediction import predict_files
 from encore.tasks.sheets import save_picture
@@ -52,43 +62,6 @@ EXAMPLE_SIZES = (
     {"batch": 3, "height": 48, "width": 97},
 )
 """At the first an exported model is traced, at the others the file is compared with it."""
-
-
-class ClassificationFit(FitConfiguration):
-    """Keys of `encore fit classification`.
-
-    Attributes:
-        image_size: (height, width) that the model sees, as `224`, `224x224` or `[224,224]`; null takes the size of the
-            RUN that `weights` names, else pictures as they are where all have one size of at most 256 pixels a side,
-            else 224×224.
-        train_samples: how many of the training pictures are used, every class with its share; null for all.
-        crop_ratio: the middle of a picture that is kept for validation, test and prediction, its sides as a share of
-            the largest rectangle of that form; 1 keeps all of that rectangle. Pictures of that size stay whole.
-        interpolation: how pictures are resized, `bilinear` or `bicubic`.
-        learnt: `all`, or `head`: the encoder stays as it is (a linear probe).
-        loss: `cross_entropy`, or `binary_cross_entropy` of each class for itself.
-        label_smoothing: share of the target that is spread over all classes, 0…1.
-        mixup, cutmix: α of the distribution of shares (arXiv 1710.09412, 1905.04899); 0 for none.
-        mix_probability: with which a batch is mixed at all.
-        mix_switch: probability of cutmix where both are wanted.
-        monitor: the validation metric that picks the model.
-        augmentation: of the training part.
-    """
-
-    model: str = "hornet_tiny_7x7"
-    image_size: ImageSize = None
-    train_samples: int | None = Field(default=None, ge=2)
-    crop_ratio: float = Field(default=0.875, gt=0, le=1)
-    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
-    learnt: Literal["all", "head"] = "all"
-    loss: Loss = "cross_entropy"
-    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
-    mixup: float = Field(default=0.0, ge=0)
-    cutmix: float = Field(default=0.0, ge=0)
-    mix_probability: float = Field(default=1.0, ge=0, le=1)
-    mix_switch: float = Field(default=0.5, ge=0, le=1)
-    monitor: Literal["accuracy", "class_accuracy"] = "accuracy"
-    augmentation: ClassificationAugmentation = Field(default_factory=ClassificationAugmentation)
 
 
 class ClassificationTask(Task):
@@ -163,16 +136,66 @@ class ClassificationTask(Task):
         )
 
     def make_model(self, splits: DataSplits, configuration: ClassificationFit, seed: int) -> EncoreModel:
-        """As `Task.make_model`; where the weights are of other classes, the head begins afresh."""
+        """As `Task.make_model`; where the weights are of other classes, the head begins afresh.
+
+        A model that is made for pictures of one size or number of channels is made for those of the data.
+        """
         torch.manual_seed(seed)
-        arguments = {"num_classes": len(splits.classes), **configuration.model_arguments}
+        arguments = {"num_classes": len(splits.classes), **_of_the_data(splits, configuration)}
+        arguments.update(configuration.model_arguments)
         model: EncoreModel = create_model(
             configuration.model, weights=configuration.weights, fresh=(HEAD,), **arguments
         )
         check_kind(model, self.name)
         check_channels(model)
+        check_learns_cases(model, replaced=configuration.replace_cases, least_purity=configuration.least_purity)
         self.prepare(model, splits, configuration)
         return model
+
+    def train(
+        self,
+        splits: DataSplits,
+        configuration: ClassificationFit,
+        *,
+        runtime: Runtime,
+        folder: Path,
+        progress: ProgressReporter,
+        stage: str,
+    ) -> TrainedModel:
+        """As `Task.train`; of a model that learns cases it also leaves what they are, and replaces or drops them."""
+        trained = super().train(splits, configuration, runtime=runtime, folder=folder, progress=progress, stage=stage)
+        return self.with_cases(trained, splits, configuration, runtime, folder, progress, stage)
+
+    def with_cases(
+        self,
+        trained: TrainedModel,
+        splits: DataSplits,
+        configuration: ClassificationFit,
+        runtime: Runtime,
+        folder: Path,
+        progress: ProgressReporter,
+        stage: str,
+    ) -> TrainedModel:
+        """`trained` with its cases replaced or dropped as configured, and shown in `folder`; others as they are."""
+        model = trained.model
+        if not isinstance(model, LearnsCases):
+            return trained
+        samples = self.training_part(splits, model)
+        owners = None if model.owners is None else model.owners.cpu()
+        found = neighbours(model, self.loader(samples, CASES_BATCH))
+        kept = pruned(found.purity.cpu(), configuration.least_purity, owners)
+        if configuration.replace_cases:
+            model.replace_by_nearest(found.codes, found.labels)
+        if configuration.replace_cases or configuration.least_purity:
+            model.prune(kept)
+            refit_head(model, self.loader(samples, CASES_BATCH))
+            found = neighbours(model, self.loader(samples, CASES_BATCH))
+            validation = self.measure(model, splits.val, runtime, progress, f"{stage}: validation")
+            test = self.measure(model, splits.test, runtime, progress, f"{stage}: test")
+            trained = replace(trained, validation=validation, test=test)
+            model.save(folder)
+        progress.picture(stage, write_cases(model, found, samples, folder, replaced=configuration.replace_cases))
+        return trained
 
     def module(self, model: EncoreModel, splits: DataSplits, configuration: ClassificationFit) -> ClassificationModule:
         """The model with its loss.
@@ -311,6 +334,26 @@ class ClassificationTask(Task):
         confusion_picture(torch.tensor(details["confusion"]), details["classes"], folder / "confusion.png")
         write_text(folder / "confusion.json", json.dumps(details, ensure_ascii=False) + "\n")
         return [folder / "confusion.png"]
+
+
+def _of_the_data(splits: DataSplits, configuration: ClassificationFit) -> dict[str, Any]:
+    """Arguments that a model may take of the data: `image_size`, and `num_channels`, 1 where all pictures are grey."""
+    takes = inspect.signature(registry.model_factory(configuration.model)).parameters
+    found: dict[str, Any] = {}
+    if configuration.weights is not None:
+        return found
+    if "image_size" in takes:
+        found["image_size"] = list(splits.view.size)
+    if "num_channels" in takes and "num_channels" not in configuration.model_arguments:
+        found["num_channels"] = 1 if _all_grey(splits.train) else 3
+    return found
+
+
+def _all_grey(samples: Samples) -> bool:
+    """Whether the channels of every picture are alike, of a thousand spread over `samples`."""
+    step = max(len(samples) // 1000, 1)
+    pictures = (samples[index]["image"] for index in range(0, len(samples), step))
+    return all(bool((image == image[:1]).all()) for image in pictures)
 
 
 @torch.no_grad()

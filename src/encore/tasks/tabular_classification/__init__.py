@@ -1,0 +1,5 @@
+"""Classes for the rows of a table."""
+
+from encore.tasks.tabular_classification.task import TASK, TabularFit, columns_of
+
+__all__ = ["TASK", "TabularFit", "columns_of"]
