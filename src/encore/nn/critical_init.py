@@ -1,0 +1,343 @@
+"""Critical initialisation of any network of linear and convolutional layers, and learning rates for each layer.
+
+    >>> report = critical_init_(model)      # in place; says what it did
+    >>> optimizer = torch.optim.SGD(learning_rates(model, lr=0.1))
+
+Source: The Principles of Deep Learning Theory (arXiv 2106.10165): chapter 5, section 9.4, appendix B; equation numbers
+are of the preprint of June 2021.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from encore.base.errors import InputError
+from encore.nn.activations import Activation, as_activation
+from encore.nn.criticality import ActivationLike, CriticalityError, CriticalPoint, critical_point
+from encore.nn.layer_graph import LayerGraph, LayerUse, Sum, TraceError, chain, layer_graph
+from encore.nn.layer_inventory import Skipped
+
+IdentitySkips = Literal["refuse", "shrink"]
+
+
+class InitialisationError(InputError):
+    """A network that the theory cannot initialise; nothing has been changed."""
+
+
+@dataclass(frozen=True)
+class InitialisedLayer:
+    """What one layer was given.
+
+    Attributes:
+        name, kind: in the model, and its class.
+        fan_in: inputs of one output.
+        activation: σ that feeds it; `input` or `linear` where there is none.
+        weight_variance: C_W; weights are drawn from N(0, C_W/fan_in).
+        bias_variance: C_b; biases are drawn from N(0, C_b).
+    """
+
+    name: str
+    kind: str
+    fan_in: int
+    activation: str
+    weight_variance: float
+    bias_variance: float
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the weights."""
+        return math.sqrt(self.weight_variance / self.fan_in)
+
+
+@dataclass(frozen=True)
+class Initialisation:
+    """The report of `critical_init_`; `str()` makes a table of it.
+
+    Attributes:
+        layers: in the order of the forward pass.
+        notes: what the theory does not take into account, and what was decided.
+    """
+
+    layers: tuple[InitialisedLayer, ...]
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        head = ("layer", "kind", "fan-in", "fed by", "C_W", "C_b", "σ of weights")
+        rows = [
+            (
+                one.name or "(model)",
+                one.kind,
+                str(one.fan_in),
+                one.activation,
+                f"{one.weight_variance:.6g}",
+                f"{one.bias_variance:.6g}",
+                f"{one.deviation:.4g}",
+            )
+            for one in self.layers
+        ]
+        widths = [max(len(row[place]) for row in (head, *rows)) for place in range(len(head))]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in (head, *rows)
+        ]
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+def critical_init_(
+    model: nn.Module,
+    activation: ActivationLike | None = None,
+    *,
+    input_second_moment: float = 1.0,
+    residual_gain: float | None = None,
+    identity_skips: IdentitySkips = "refuse",
+    skip: Skipped = (),
+    as_chain: bool = False,
+    generator: torch.Generator | None = None,
+) -> Initialisation:
+    """Draw all weights and biases of a network anew, so that signals and gradients keep their size through its depth.
+
+    Weights become N(0, C_W/fan_in), biases N(0, C_b), with the critical (C_W, C_b) of the activation that feeds the
+    layer. Behind a plain layer, without an activation between, C_W = 1. The first layer takes the values of the
+    activation behind it; for half-stable activations (GELU, SWISH) its C_W is such that the first kernel is K*. Where a
+    skip connection γz meets a branch ξf(z), the branch's last layer has C_W (1 − γ²)/ξ² (B.20, B.45); where two layers
+    are added, each has half.
+
+    Args:
+        model: of Linear and Conv1d/2d/3d layers, elementwise activations, shapes, pooling and sums; anything else is
+            refused unless named in `skip`.
+        activation: σ, where the network's own is not to be used or cannot be seen.
+        input_second_moment: the mean square of the network's inputs; only half-stable activations ask for it.
+        residual_gain: γ of all skip connections, where the forward pass hides it.
+        identity_skips: an identity skip, γ = 1, cannot be critical for any C_W > 0. `refuse` says so; `shrink`
+            gives the last layer of each of the B branches C_W/B, so that kernels grow by (1 + 1/B)^B < e in all:
+            bounded at every depth, though not critical.
+        skip: types or names of modules to leave as they are; the theory knows nothing of what they do.
+        as_chain: take the layers as a chain in the order in which the model holds them, without looking at the forward
+            pass; there are no skip connections then.
+        generator: of the random numbers, on the parameters' device.
+
+    Returns:
+        What each layer was given.
+
+    Raises:
+        InitialisationError: layers or operations that it does not know, listed; nothing has been changed.
+        CriticalityError: the activation has no critical point, or γ = 1.
+    """
+    if not (math.isfinite(input_second_moment) and input_second_moment > 0):
+        raise InitialisationError(
+            f"inputs cannot have a mean square of {input_second_moment}", "give a positive input_second_moment"
+        )
+    graph = _graph(model, activation, skip, as_chain)
+    notes = list(graph.notes)
+    branches = _branch_factors(graph, residual_gain, identity_skips, notes)
+    planned = [
+        (use, _layer_plan(use, graph, branches, input_second_moment, notes)) for use in graph.layers
+    ]  # all of it before anything is changed
+    with torch.no_grad():
+        for use, one in planned:
+            layer: Any = use.layer
+            layer.weight.normal_(0.0, one.deviation, generator=generator)
+            if layer.bias is not None:
+                layer.bias.normal_(0.0, math.sqrt(one.bias_variance), generator=generator)
+    without = [one.name for use, one in planned if one.bias_variance > 0 and getattr(use.layer, "bias", None) is None]
+    if without:
+        notes.append(f"no bias in {', '.join(without)}, though C_b > 0: kernels there are smaller than K*")
+    left = [name for name, module in model.named_modules() if name and _left_alone(module, skip, name)]
+    if left:
+        notes.append(f"left as they are: {', '.join(left)}")
+    return Initialisation(tuple(one for _, one in planned), tuple(dict.fromkeys(notes)))
+
+
+def _left_alone(module: nn.Module, skip: Skipped, name: str) -> bool:
+    return any(name == one if isinstance(one, str) else isinstance(module, one) for one in skip)
+
+
+def _graph(model: nn.Module, activation: ActivationLike | None, skip: Skipped, as_chain: bool) -> LayerGraph:
+    """The layers and what feeds them, or a refusal."""
+    given = None if activation is None else as_activation(activation)
+    try:
+        graph = chain(model, skip) if as_chain else layer_graph(model, skip)
+    except TraceError as error:
+        raise InitialisationError(
+            f"the forward pass cannot be followed ({error})",
+            "if the layers are a plain chain, give as_chain=True and the activation; nothing has been changed",
+        ) from error
+    if graph.problems:
+        count = len(graph.problems)
+        shown = ", ".join(graph.problems[:12]) + (f" and {count - 12} more" if count > 12 else "")
+        raise InitialisationError(
+            f"the theory does not know {shown}",
+            "leave modules as they are with skip=(types or names), or initialise this network by other means; "
+            "nothing has been changed",
+        )
+    if not graph.layers:
+        raise InitialisationError("the model has no linear or convolutional layer", "nothing has been changed")
+    if given is not None:
+        for use in graph.layers:
+            if use.activation is not None or (as_chain and not use.is_first):
+                use.activation = given
+    elif as_chain and len(graph.layers) > 1 and graph.layers[1].activation is None:
+        raise InitialisationError(
+            "the activation cannot be told from the model's modules", "give it, for example activation='relu'"
+        )
+    behind = [use.skip for use in graph.layers if use.skip is not None and use.skip.behind_activation]
+    if behind:
+        names = ", ".join(name for one in behind for name in one.producers)
+        raise InitialisationError(
+            f"the skip connections that end at {names} begin behind an activation, which makes signals that are not "
+            "centred; the book's residual networks pass preactivations on",
+            "apply the activation inside the branch, or leave these blocks as they are with skip=; "
+            "nothing has been changed",
+        )
+    return graph
+
+
+def _branch_factors(
+    graph: LayerGraph, residual_gain: float | None, identity_skips: IdentitySkips, notes: list[str]
+) -> dict[str, float]:
+    """What C_W of the last layer of each branch is multiplied by."""
+    skips = graph.skips
+    if residual_gain is not None and not skips:
+        raise InitialisationError(
+            "residual_gain is given, but the model has no skip connection that can be seen", "leave it out"
+        )
+    factors: dict[str, float] = {}
+    identities: list[Sum] = []
+    for one in skips:
+        gain = one.gain if residual_gain is None else residual_gain
+        if abs(gain) < 1:
+            share = (1 - gain**2) / one.branch_gain**2
+            factors |= {name: share / len(one.producers) for name in one.producers}
+            continue
+        identities.append(one)
+        if identity_skips == "refuse" or abs(gain) > 1:
+            raise CriticalityError(
+                f"the skip connection that ends at {', '.join(one.producers)} has γ = {gain:g}, which cannot be "
+                "critical: C_W = (1 − γ²)/A2 leaves nothing for the weights; nothing has been changed",
+                "multiply the skip by γ < 1 in the model, or give identity_skips='shrink', which bounds the growth",
+            )
+    for one in identities:
+        share = 1 / (len(identities) * one.branch_gain**2)
+        factors |= {name: share / len(one.producers) for name in one.producers}
+    if identities:
+        growth = (1 + 1 / len(identities)) ** len(identities)
+        notes.append(
+            f"{len(identities)} identity skips are not critical: each branch adds 1/{len(identities)} of the kernel, "
+            f"so that it grows by {growth:.2f} in all"
+        )
+    elif skips:
+        notes.append(f"{len(skips)} skip connections taken into account")
+    return factors
+
+
+def _layer_plan(
+    use: LayerUse, graph: LayerGraph, branches: dict[str, float], input_second_moment: float, notes: list[str]
+) -> InitialisedLayer:
+    kind = type(use.layer).__name__
+    factor = use.share * branches.get(use.name, 1.0)
+    sigma = _activation_behind(use, graph) if use.is_first else use.activation
+    fed_by = "input" if use.is_first else sigma.name if sigma else "linear"
+    if sigma is None:  # a linear layer behind a linear layer
+        return InitialisedLayer(use.name, kind, use.fan_in, fed_by, factor, 0.0)
+    point = critical_point(sigma)
+    weight_variance, bias_variance = point.weight_variance, point.bias_variance
+    if point.universality == "half-stable":
+        if use.name in branches:
+            raise CriticalityError(
+                f"{sigma.name} is half-stable, and its residual critical point is not in the book; "
+                "nothing has been changed",
+                "use ReLU, tanh or another activation of their classes in residual networks",
+            )
+        if use.is_first:
+            weight_variance = (point.kernel - point.bias_variance) / input_second_moment
+            notes.append(
+                f"the first layer brings inputs of mean square {input_second_moment:g} to {sigma.name}'s "
+                f"K* = {point.kernel:.6g}, which {point.stability}"
+            )
+    return InitialisedLayer(use.name, kind, use.fan_in, fed_by, weight_variance * factor, bias_variance)
+
+
+def _activation_behind(first: LayerUse, graph: LayerGraph) -> Activation | None:
+    """The activation that the first layer's preactivations meet: that which feeds the second layer."""
+    return next((use.activation for use in graph.layers if not use.is_first and use.activation is not None), None)
+
+
+# learning rates
+
+
+def learning_rates(
+    model: nn.Module,
+    activation: ActivationLike | None = None,
+    *,
+    lr: float,
+    skip: Skipped = (),
+    as_chain: bool = False,
+) -> list[dict[str, Any]]:
+    """Parameter groups for any `torch.optim.Optimizer`, by the learning-rate equivalence principle (9.4).
+
+    Every layer, and biases as much as weights, shall contribute alike to the change of the outputs. Of layer ℓ of L,
+    biases get lr·λ_b and weights lr·λ_W/fan_in, with λ_b = λ_W = 1/L for scale-invariant activations (9.94), and
+    λ_b = ℓ^−p⊥ L^(p⊥−1), λ_W = (L/ℓ)^(p⊥−1) for the class K* = 0 (9.95); for tanh and sin these are 1/ℓ and 1 (9.96).
+    The principle is derived for plain gradient descent; momentum keeps its ratios, Adam does not.
+
+    Args:
+        model: as for `critical_init_`; skip connections do not change the rates.
+        activation: where it cannot be seen; otherwise that of the second layer is taken.
+        lr: the global learning rate η.
+        skip: types or names of modules that the theory does not know; their parameters get `lr` as it is.
+        as_chain: see `critical_init_`.
+
+    Returns:
+        Groups with `params`, `lr` and `name`; every parameter of the model is in one of them.
+
+    Raises:
+        InitialisationError: as `critical_init_`; or lr is not positive.
+        CriticalityError: the activation has no critical point, or is half-stable.
+    """
+    if not (math.isfinite(lr) and lr > 0):
+        raise InitialisationError(f"a learning rate of {lr} does not learn", "give a positive lr")
+    graph = _graph(model, activation, skip, as_chain)
+    sigma = _activation_behind(graph.layers[0], graph)
+    point = critical_point(sigma if sigma is not None else "linear")
+    depth = max(use.depth for use in graph.layers)
+    groups: list[dict[str, Any]] = []
+    grouped: set[int] = set()
+    for use in graph.layers:
+        bias_rate, weight_rate = layer_rates(point, use.depth, depth)
+        layer: Any = use.layer
+        name = use.name or "model"
+        groups.append({"params": [layer.weight], "lr": lr * weight_rate / use.fan_in, "name": f"{name}.weight"})
+        if layer.bias is not None:
+            groups.append({"params": [layer.bias], "lr": lr * bias_rate, "name": f"{name}.bias"})
+        grouped |= {id(parameter) for parameter in layer.parameters(recurse=False)}
+    rest = [parameter for parameter in model.parameters() if id(parameter) not in grouped]
+    if rest:
+        groups.append({"params": rest, "lr": lr, "name": "rest"})
+    return groups
+
+
+def layer_rates(point: CriticalPoint, layer: int, depth: int) -> tuple[float, float]:
+    """(λ_b, λ_W) of layer ℓ of L with λ̃ = 1 (9.94, 9.95).
+
+    Args:
+        point: the activation's critical point.
+        layer, depth: ℓ and L, counted from 1.
+
+    Raises:
+        CriticalityError: a class that the book derives no rates for.
+    """
+    if point.universality == "scale-invariant":
+        return 1 / depth, 1 / depth
+    power = point.exponents.get("p_perpendicular")
+    if point.universality != "K*=0" or power is None:
+        raise CriticalityError(
+            f"the book derives learning rates for scale-invariant activations and the class K* = 0; this one is "
+            f"{point.universality}, and {point.stability}",
+            "use ReLU, tanh or another activation of these classes",
+        )
+    return layer**-power * depth ** (power - 1), (depth / layer) ** (power - 1)
