@@ -75,3 +75,24 @@ def test_a_value_that_does_not_fit_names_the_key_the_value_and_what_is_due():
 
 def test_keys_of_lists_sections_dotted_and_open_sections_with_a_star():
     assert keys_of(Outer) == ["epochs", "name", "inner.rate", "arguments.*"]
+
+
+class Sections(Configuration):
+    inner: Inner = Inner()
+    outer: Outer = Outer()
+    rates: int = 3
+
+
+def test_a_key_may_be_written_without_its_section_where_one_alone_has_it():
+    assert configure(Outer, {"rate": 0.3}) == Outer(inner=Inner(rate=0.3))
+    assert configure(Sections, {"epochs": 5, "rates": 1}) == Sections(outer=Outer(epochs=5), rates=1)
+
+
+def test_a_key_that_several_sections_have_lists_them():
+    with pytest.raises(ConfigurationError, match=r"write one of: inner\.rate, outer\.inner\.rate"):
+        configure(Sections, {"rate": 0.3})
+
+
+def test_a_key_given_with_and_without_its_section_is_refused():
+    with pytest.raises(ConfigurationError, match=r"'rate' and 'inner\.rate' are the same key"):
+        configure(Outer, {"rate": 0.3, "inner.rate": 0.2})

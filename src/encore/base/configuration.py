@@ -46,6 +46,9 @@ def parse_settings(assignments: Iterable[str]) -> dict[str, Any]:
 def configure(kind: type[_Configuration], settings: Settings, defaults: Settings | None = None) -> _Configuration:
     """Build a configuration from defaults and settings; dotted keys reach into sections.
 
+    A key without its section will do where one section alone has it: `gradient_noise` for `training.gradient_noise`.
+    A key of the configuration itself comes first.
+
     Args:
         kind: the configuration's class.
         settings: what the user set (`{"epochs": 20, "augmentation.horizontal_flip": 0}`).
@@ -53,11 +56,16 @@ def configure(kind: type[_Configuration], settings: Settings, defaults: Settings
 
     Raises:
         UnknownNameError: a key that the configuration has not, with the nearest and the list.
-        ConfigurationError: a value that does not fit, with the key and what is due.
+        ConfigurationError: a value that does not fit, with the key and what is due; a key that several sections have;
+            a key that comes twice, with and without its section.
     """
     values: dict[str, Any] = json.loads(json.dumps(dict(defaults or {})))
-    for key, value in settings.items():
-        _check_key(kind, key)
+    whole_keys: dict[str, str] = {}
+    for short, value in settings.items():
+        key = _whole_key(kind, short)
+        if key in whole_keys:
+            raise ConfigurationError(f"'{whole_keys[key]}' and '{short}' are the same key", "give it once")
+        whole_keys[key] = short
         *sections, last = key.split(".")
         place = values
         for section in sections:
@@ -113,9 +121,20 @@ def keys_of(kind: type[BaseModel], prefix: str = "") -> list[str]:
     return keys
 
 
-def _check_key(kind: type[BaseModel], key: str) -> None:
+def _whole_key(kind: type[BaseModel], key: str) -> str:
+    """`key` with the section that it was written without.
+
+    Raises:
+        UnknownNameError: nothing has such a key.
+        ConfigurationError: several sections have it.
+    """
     known = keys_of(kind)
     open_sections = tuple(name.removesuffix("*") for name in known if name.endswith(".*"))
     if key in known or (open_sections and f"{key}.".startswith(open_sections)):
-        return
-    raise UnknownNameError("key", key, known)
+        return key
+    meant = [name for name in known if name.endswith(f".{key}")]
+    if len(meant) > 1:
+        raise ConfigurationError(f"'{key}' is a key of several sections", f"write one of: {', '.join(meant)}")
+    if not meant:
+        raise UnknownNameError("key", key, known)
+    return meant[0]

@@ -33,6 +33,10 @@ class TrainingConfiguration(Configuration):
         initial_learning_rate_factor: where the warm-up begins, as a factor of the peak.
         final_learning_rate_factor: where `cosine` ends, as a factor of the peak.
         gradient_clip: largest gradient norm, or null.
+        gradient_noise: variance of Gaussian noise on every gradient at the first step, after clipping (arXiv
+            1511.06807: 0.01, 0.3 or 1); null for none. See `encore.training.gradient_noise`.
+        gradient_noise_decay: γ, how fast that variance fades, as 1 / (1 + steps)^γ.
+        gradient_noise_start: optimiser steps before the first noise.
         ema_decay: validate and keep an exponential moving average of the weights, which keeps this share of itself
             at every step (0.9999); null keeps the weights themselves. Batch statistics are averaged as well.
         patience: stop after this many epochs without a better validation metric; null trains to the end.
@@ -60,6 +64,9 @@ class TrainingConfiguration(Configuration):
     initial_learning_rate_factor: float = Field(default=0.01, ge=0, le=1)
     final_learning_rate_factor: float = Field(default=0.0, ge=0, le=1)
     gradient_clip: float | None = Field(default=None, gt=0)
+    gradient_noise: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    gradient_noise_decay: float = Field(default=0.55, ge=0, allow_inf_nan=False)
+    gradient_noise_start: int = Field(default=0, ge=0)
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
     patience: int | None = Field(default=None, ge=1)
     recompute_batch_norm: bool = True

@@ -11,6 +11,7 @@ from torch import nn
 
 from encore.nn.layer_depths import parameter_depths
 from encore.training.configuration import TrainingConfiguration
+from encore.training.gradient_noise import GradientNoise
 from encore.training.lamb import Lamb
 
 
@@ -67,7 +68,23 @@ def _without_decay(model: nn.Module) -> set[str]:
 
 
 def make_optimizer(model: nn.Module, configuration: TrainingConfiguration) -> torch.optim.Optimizer:
-    """The optimiser that the configuration names, over `parameter_groups`."""
+    """The optimiser that the configuration names, over `parameter_groups`; with gradient noise if that is wanted.
+
+    The noise follows PyTorch's seed, which `encore.training.trainer.train` sets alike in all processes.
+    """
+    optimizer = _plain_optimizer(model, configuration)
+    if configuration.gradient_noise is None:
+        return optimizer
+    return GradientNoise(
+        optimizer,
+        configuration.gradient_noise,
+        configuration.gradient_noise_decay,
+        start_step=configuration.gradient_noise_start,
+        seed=torch.initial_seed(),
+    )
+
+
+def _plain_optimizer(model: nn.Module, configuration: TrainingConfiguration) -> torch.optim.Optimizer:
     groups = parameter_groups(model, configuration)
     rate, betas = configuration.learning_rate, (configuration.momentum, configuration.beta2)
     if configuration.optimizer == "sgd":

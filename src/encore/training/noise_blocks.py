@@ -1,0 +1,136 @@
+"""Normal numbers for gradients: all of one kind, one after the other, are one vector that is drawn block by block."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from encore.base.seeds import derive_seed
+
+BLOCK = 2**18
+"""Random numbers that a CPU draws at once: as many as a core's cache holds, from which they are added at once."""
+
+GPU_BLOCK = 2**24
+"""As many as keep a GPU busy, in a buffer that is small beside it."""
+
+
+def block_size(device: torch.device) -> int:
+    """Random numbers that are drawn at once."""
+    return BLOCK if device.type == "cpu" else GPU_BLOCK
+
+
+Draw = Callable[[Tensor, int], Any]
+"""Fills a block with standard normal numbers, given which one of the vector it is."""
+
+
+def fill(block: Tensor, seed: int, step: int, place: tuple[int, ...], index: int) -> None:
+    """Fill block number `index` of the vector at `place` with the numbers of a step."""
+    generator = torch.Generator(block.device)
+    generator.manual_seed(derive_seed(seed, "gradient noise", step, *place, index))
+    block.normal_(generator=generator)
+
+
+def draw_all(blocks: Sequence[Tensor], indices: Iterable[int], draw: Draw) -> None:
+    """Fill blocks, on a CPU side by side: PyTorch draws normal numbers on one core."""
+    if len(blocks) > 1 and blocks[0].device.type == "cpu" and torch.get_num_threads() > 1:
+        for work in [_pool().submit(draw, block, index) for block, index in zip(blocks, indices, strict=True)]:
+            work.result()
+    else:
+        for block, index in zip(blocks, indices, strict=True):
+            draw(block, index)
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="gradient-noise")
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not follow into a child
+
+
+Kind = tuple[torch.device, torch.dtype, tuple[int, ...]]
+"""Device, type of the random numbers, and coordinates of the shard in its mesh, -1 where it is replicated."""
+
+
+def by_kind(gradients: Sequence[Tensor]) -> dict[Kind, list[Tensor]]:
+    """Gradients as plain real tensors, by what can be drawn together; the order within a kind stays."""
+    kinds: dict[Kind, list[Tensor]] = {}
+    for gradient in gradients:
+        shard: tuple[int, ...] = ()
+        if hasattr(gradient, "placements"):  # a DTensor, without loading torch.distributed for those who have none
+            gradient, shard = _own_part(gradient)
+        if gradient.is_complex():
+            gradient = torch.view_as_real(gradient)
+        drawn = torch.float64 if gradient.dtype == torch.float64 else torch.float32
+        kinds.setdefault((gradient.device, drawn, shard), []).append(gradient)
+    return kinds
+
+
+def _own_part(gradient: Any) -> tuple[Tensor, tuple[int, ...]]:
+    """What this process holds of a DTensor, and where that lies in the mesh of processes."""
+    coordinates = gradient.device_mesh.get_coordinate() or ()
+    shard = tuple(
+        -1 if placement.is_replicate() else where
+        for where, placement in zip(coordinates, gradient.placements, strict=False)
+    )
+    return gradient.to_local(), shard
+
+
+@torch.no_grad()
+def add_noise(gradients: Sequence[Tensor], std: float, draw: Draw, blocks_at_once: int) -> None:
+    """Add noise to gradients of one kind, block by block.
+
+    Args:
+        gradients: on one device.
+        std: of the noise.
+        draw: fills a block.
+        blocks_at_once: how many may be drawn side by side.
+    """
+    drawn = torch.float64 if gradients[0].dtype == torch.float64 else torch.float32
+    flat = [_flat(gradient) for gradient in gradients]
+    blocks = list(_blocks(flat, block_size(gradients[0].device)))
+    sizes = [[len(piece) for piece in block] for block in blocks]
+    at_once = min(blocks_at_once, len(blocks))
+    buffer = torch.empty(at_once, max(map(sum, sizes), default=0), dtype=drawn, device=gradients[0].device)
+    for first in range(0, len(blocks), max(at_once, 1)):
+        chosen = range(first, min(first + at_once, len(blocks)))
+        rows = [buffer[index - first, : sum(sizes[index])] for index in chosen]
+        draw_all(rows, chosen, draw)
+        for row, index in zip(rows, chosen, strict=True):
+            torch._foreach_add_(blocks[index], row.split(sizes[index]), alpha=std)
+    for gradient, one in zip(gradients, flat, strict=True):
+        if one.data_ptr() != gradient.data_ptr():  # a gradient with gaps has no flat view
+            gradient.copy_(one.view(gradient.shape))
+
+
+def _blocks(vectors: Sequence[Tensor], size: int) -> Iterator[list[Tensor]]:
+    """The vectors one after the other, cut into blocks of `size`: each a list of views."""
+    block: list[Tensor] = []
+    room = size
+    for vector in vectors:
+        rest = vector
+        while len(rest):
+            piece, rest = rest[:room], rest[room:]
+            block.append(piece)
+            room -= len(piece)
+            if room == 0:
+                yield block
+                block, room = [], size
+    if block:
+        yield block
+
+
+def _flat(gradient: Tensor) -> Tensor:
+    """A one-dimensional view, in the order of memory where it is dense; a copy where it is not."""
+    if gradient.is_contiguous():
+        return gradient.view(-1)
+    order = sorted(range(gradient.ndim), key=gradient.stride, reverse=True)
+    in_memory = gradient.permute(order)
+    return in_memory.view(-1) if in_memory.is_contiguous() else gradient.reshape(-1)
