@@ -1,0 +1,289 @@
+"""The claims that ensembles of real networks are judged on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from encore.base.cards import Claim
+from encore.nn.criticality import critical_point
+from encore.papers.pdlt.depth_laws import (
+    MOST_EXACT,
+    MOST_GROWTH,
+    exact_range,
+    expand_layers,
+    extrapolated,
+    law_of,
+    measured_exponent,
+)
+from encore.papers.pdlt.ensemble_runs import (
+    SCALE_INVARIANT,
+    SLOWLY_FALLING,
+    EnsembleRuns,
+    critical_setting,
+    tangent_rates,
+)
+from encore.papers.pdlt.exact import scale_invariant_vertex
+from encore.papers.pdlt.fits import Agreement, agreement, expand
+from encore.papers.pdlt.recursions import Layer
+from encore.papers.pdlt.residual import vertices
+from encore.papers.pdlt.scales import HALF_STABLE, EnsembleSettings
+from encore.results.record import ClaimRecord, exact_record
+
+SKIP = math.sqrt(0.5)
+
+FINITE_DEPTH, BLURRED = 0.1, 0.15
+"""What a finite depth may take from an exponent, and the standard error up to which one is judged."""
+
+DEEP = 30
+"""Layers from which exponents are judged."""
+
+TELLING = 0.2
+"""The normalised vertex at which its growth is read off, chosen before measuring."""
+
+SHARP = 0.03
+"""The relative standard error up to which a slope is judged."""
+
+FACTORS = {"linear": (0.75, 1.0, 1.25), "relu": (0.75, 1.0, 1.25), "tanh": (0.75, 1.0), "sin": (0.75, 1.0)}
+"""Weight variances, over the critical one, at which laws are looked at."""
+
+
+class EnsembleClaims:
+    """Measures and judges; each method answers one claim of the card.
+
+    Args:
+        runs: the ensembles.
+        settings: their sizes.
+    """
+
+    def __init__(self, runs: EnsembleRuns, settings: EnsembleSettings) -> None:
+        self.runs, self.settings = runs, settings
+
+    @property
+    def judges(self) -> dict[str, Callable[[Claim], ClaimRecord]]:
+        """By claim."""
+        return {
+            "relu_fluctuations": self.relu_fluctuations,
+            "residual_relu_fluctuations": self.residual_relu_fluctuations,
+            "ensemble_kernel": self.ensemble_kernel,
+            "four_point_growth": self.four_point_growth,
+            "tangent_kernel_mean": self.tangent_kernel_mean,
+            "tangent_kernel_fluctuations": self.tangent_kernel_fluctuations,
+            "power_and_exponential": self.power_and_exponential,
+            "critical_exponents": self.critical_exponents,
+        }
+
+    def ensemble_kernel(self, claim: Claim) -> ClaimRecord:
+        """E[z²] against K + G{1}/n: both coefficients of the expansion in 1/n; exact for scale-invariant σ."""
+        deviations: dict[str, Tensor] = {}
+        for name in SCALE_INVARIANT:
+            for width, layers, found in exact_range(self.runs, self.settings, name, "metric"):
+                theory = torch.full((len(layers),), critical_setting(name).first_kernel, dtype=torch.float64)
+                deviations[f"{name}, width {width}"] = found.deviations(theory)
+        for name in (*SLOWLY_FALLING, *HALF_STABLE):
+            layers, (first, second) = extrapolated(self.runs, self.settings, name, "metric")
+            due = _of(critical_setting(name).theory(self.settings.depth_of(name)), layers)
+            deviations[f"K of {name}"] = first.deviations(due("K"))
+            deviations[f"G1 of {name}"] = second.deviations(due("G1"))
+        return self._agreed(claim, agreement(deviations), "E[z²]", _EXPANSION_NOTE)
+
+    def four_point_growth(self, claim: Claim) -> ClaimRecord:
+        """The four-point vertex: exact in n for scale-invariant σ, extrapolated to 1/n → 0 for the others."""
+        deviations: dict[str, Tensor] = {}
+        quantities = ("vertex", "metric_variance")
+        for quantity in quantities:
+            for name in SCALE_INVARIANT:
+                setting = critical_setting(name)
+                for width, layers, found in exact_range(self.runs, self.settings, name, quantity):
+                    exact = [scale_invariant_vertex(setting.growth, layer, width) for layer in layers]
+                    theory = setting.first_kernel**2 * torch.tensor(exact, dtype=torch.float64)
+                    deviations[f"{quantity} of {name}, width {width}"] = found.deviations(theory)
+            for name in (*SLOWLY_FALLING, *HALF_STABLE):
+                layers, (first, _) = extrapolated(self.runs, self.settings, name, quantity)
+                theory = _of(critical_setting(name).theory(self.settings.depth_of(name)), layers)("V")
+                deviations[f"{quantity} of {name}"] = first.deviations(theory)
+        note = (
+            "Measured both as the connected four-point function of different neurons and as the variance of the "
+            "metric, which are equal for Gaussian weights. Linear and ReLU are compared with the law that is exact "
+            f"at every width, up to a normalised vertex of {MOST_EXACT}: beyond, averages over networks are ruled "
+            "by a few. " + _EXPANSION_NOTE
+        )
+        return self._agreed(claim, agreement(deviations), "V", note)
+
+    # tangent kernels
+
+    def _kernel_deviations(self, quantities: Sequence[str]) -> dict[str, Tensor]:
+        deviations = {}
+        depth = self.settings.kernel_depth
+        for name in ("relu", "tanh"):
+            setting = critical_setting(name)
+            theory = setting.theory(depth, tangent_rates(name, depth))
+            for quantity in quantities:
+                measured = {width: self.runs.kernels(name, width)[quantity] for width in self.settings.kernel_widths}
+                layers, (first, _) = expand_layers(measured, setting.growth, depth)
+                due = _of(theory, layers)("theta" if quantity == "mean" else quantity)
+                deviations[f"{quantity} of {name}"] = first.deviations(due)
+        return deviations
+
+    def tangent_kernel_mean(self, claim: Claim) -> ClaimRecord:
+        """E[Ĥ] at 1/n → 0 against the frozen kernel Θ."""
+        return self._agreed(claim, agreement(self._kernel_deviations(["mean"])), "E[Ĥ]", _EXPANSION_NOTE)
+
+    def tangent_kernel_fluctuations(self, claim: Claim) -> ClaimRecord:
+        """A, B, D and F at 1/n → 0."""
+        return self._agreed(
+            claim, agreement(self._kernel_deviations(["A", "B", "D", "F"])), "A, B, D and F", _EXPANSION_NOTE
+        )
+
+    # slopes
+
+    def relu_fluctuations(self, claim: Claim) -> ClaimRecord:
+        """ν from all widths and layers, through the law that is exact in n; linear beside it."""
+        relu, linear = (self._measured_growth(name) for name in ("relu", "linear"))
+        recursion = critical_setting("relu").theory(6)
+        slope = (recursion[5].V - recursion[4].V) / recursion[5].K ** 2
+        return _judged(
+            claim,
+            relu[0],
+            holds=abs(relu[0] - 5) <= 1.96 * relu[1],
+            undecided=relu[1] > SHARP * relu[0],
+            baselines={"linear": linear[0]},
+            note=(
+                f"Measured on ensembles of real networks: ν in V/(nK²) = (1 + ν/n)^(ℓ−1) − 1, which is exact at every "
+                f"width, is {relu[0]:.3f} ± {relu[1]:.3f} for ReLU and {linear[0]:.3f} ± {linear[1]:.3f} for linear "
+                f"(standard errors; holds if 5 lies within 1.96 of them, open if they are above "
+                f"{100 * SHARP:.0f} %). The recursion gives {slope:.12g}"
+            ),
+        )
+
+    def _measured_growth(self, name: str) -> tuple[float, float]:
+        """ν and its standard error: in each width the layer where V/(nK²) is nearest 0.2, widths weighted "
+        "by networks."""
+        mean, variance, total = 0.0, 0.0, 0
+        for width, layers, found in exact_range(self.runs, self.settings, name, "metric_variance"):
+            growth = critical_setting(name).growth
+            ratios = [scale_invariant_vertex(growth, one, width) / width for one in layers]
+            best = min(range(len(layers)), key=lambda place: abs(ratios[place] - TELLING))
+            scale = width * critical_setting(name).first_kernel ** 2
+            vertex, error = float(found.value[best]) / scale, float(found.error[best]) / scale
+            power, networks = 1 / (layers[best] - 1), self.runs.networks(width, self.settings.depth_of(name))
+            mean += networks * width * ((1 + vertex) ** power - 1)
+            variance += (networks * width * power * (1 + vertex) ** (power - 1) * error) ** 2
+            total += networks
+        return mean / total, math.sqrt(variance) / total
+
+    def residual_relu_fluctuations(self, claim: Claim) -> ClaimRecord:
+        """The mean slope of V/K² over the first layers, at 1/n → 0, with skip connections of γ² = ½."""
+        depth = self.settings.residual_depth
+        measured = {
+            width: self.runs.residual("relu", width, depth, SKIP)["vertex"] for width in self.settings.residual_widths
+        }
+        first = expand(measured, 2).coefficients[0]
+        value, error = float(first.value[-1]) / (depth - 1), float(first.error[-1]) / (depth - 1)
+        theory = vertices(critical_setting("relu").activation, depth, weight_variance=1.0, skip=SKIP)[-1]
+        book, corrected = theory.book_vertex / (depth - 1), theory.V / (depth - 1)
+        return _judged(
+            claim,
+            value,
+            holds=abs(value - book) <= 1.96 * error,
+            undecided=2 * 1.96 * error > corrected - book,
+            note=(
+                f"V/K² per layer over layers 2–{depth}, ensembles of real networks of widths "
+                f"{', '.join(str(width) for width in measured)} extrapolated to 1/n → 0: {value:.2f} ± {error:.2f}. "
+                f"The book's recursion gives {book:.4g}. It leaves out E[z_i²z_j], which vanishes without skip "
+                "connections and for odd activations, but not for a ReLU with skips; with it the recursion gives "
+                f"{corrected:.4g}"
+            ),
+        )
+
+    # laws of depth
+
+    def power_and_exponential(self, claim: Claim) -> ClaimRecord:
+        """How many settings follow the law that criticality predicts."""
+        right, words = 0, []
+        total = sum(len(factors) for factors in FACTORS.values())
+        for name, factors in FACTORS.items():
+            for factor in factors:
+                found = self.runs.law(name, factor, self.settings.depth)["metric"].value
+                law, shown = law_of(found)
+                due = "power" if factor == 1 else "exponential"
+                right += law == due
+                words.append(f"{name} at {factor:g} of critical: {shown}" + ("" if law == due else f" (due: {due})"))
+        return exact_record(
+            claim,
+            right,
+            holds=right == total,
+            note=(
+                f"Mean square of preactivations of {self.settings.law_networks} networks of width "
+                f"{self.settings.law_width}, from a third of {self.settings.depth} layers on; of {total} settings. "
+                + "; ".join(words)
+            ),
+        )
+
+    def critical_exponents(self, claim: Claim) -> ClaimRecord:
+        """The largest distance of measured exponents of K and V from those of their universality class."""
+        largest, holds, blurred, words = 0.0, True, False, []
+        for name in (*SCALE_INVARIANT, *SLOWLY_FALLING):
+            power = critical_point(name).exponents["p_0"]
+            due = {"metric": power, "metric_variance": 2 * power - 1}  # scaling law (5.129)
+            for quantity, exponent in due.items():
+                found = measured_exponent(self.runs, self.settings, name, quantity)
+                largest = max(largest, abs(found.value - exponent))
+                holds &= abs(found.value - exponent) <= FINITE_DEPTH + 1.96 * found.error
+                blurred |= found.error > BLURRED
+                symbol = "p_0" if quantity == "metric" else "p_V"
+                words.append(
+                    f"{name} {symbol} {found.value:+.3f} ± {found.error:.3f} ({exponent:+g}, layers {found.layers})"
+                )
+        return _judged(
+            claim,
+            largest,
+            holds=holds,
+            undecided=blurred or self.settings.depth < DEEP,
+            note=(
+                f"Fits to ensembles of width {self.settings.widths[-1]}, with standard errors, the class's exponent in "
+                f"brackets; holds if each lies within "
+                f"{FINITE_DEPTH} (exponents are limits of large depth) and 1.96 standard errors, open below {DEEP} "
+                f"layers or with an error above {BLURRED}: {'; '.join(words)}"
+            ),
+        )
+
+    def _agreed(self, claim: Claim, found: Agreement, what: str, note: str) -> ClaimRecord:
+        return exact_record(
+            claim,
+            found.largest,
+            holds=found.holds,
+            note=(
+                f"Largest of {found.points} deviations of {what} from theory, in standard errors ({found.where}); "
+                f"holds up to {found.allowed:.2f}, which the largest of so many exceeds once in a hundred by chance. "
+                f"{note}"
+            ),
+        )
+
+
+def _judged(
+    claim: Claim,
+    measured: float,
+    *,
+    holds: bool,
+    undecided: bool,
+    note: str,
+    baselines: Mapping[str, float] | None = None,
+) -> ClaimRecord:
+    """The record of an exact claim that is open where the ensembles are too small to tell."""
+    record = exact_record(claim, measured, holds=holds, baselines=baselines, note=note)
+    return record.model_copy(update={"holds": None}) if undecided else record
+
+
+_EXPANSION_NOTE = (
+    f"Where only the first order is known, ensembles of all widths with ν·ℓ/n up to {MOST_GROWTH} are fitted by a "
+    "quadratic in 1/n, and its coefficients are compared"
+)
+
+
+def _of(theory: list[Layer], layers: list[int]) -> Callable[[str], Tensor]:
+    """A tensor of the theory at these layers, by name."""
+    return lambda name: torch.tensor([getattr(theory[layer - 1], name) for layer in layers], dtype=torch.float64)
