@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import encore as library
-from encore.base.configuration import Configuration
+from encore.base.configuration import Configuration, configure
 from encore.base.errors import ConfigurationError, InputError, UnknownNameError
 from encore.results.questions import Answer, Question, QuestionContext
 from encore.verbs.ask import parameters_of, settings_from_words
@@ -41,6 +41,11 @@ def test_a_word_too_many_and_a_key_given_twice_are_refused():
         settings_from_words(QUESTION, ["3", "4", "cm", "x"])
     with pytest.raises(ConfigurationError, match="twice"):
         settings_from_words(QUESTION, ["a=3"], ["a=4"])
+
+
+def test_a_key_without_a_default_has_to_be_given():
+    with pytest.raises(ConfigurationError, match="'b' is missing: give b=VALUE"):
+        configure(Triangle, {"a": 3})
 
 
 def test_the_keys_of_a_question_say_which_are_required():
@@ -77,7 +82,6 @@ def test_what_cannot_be_asked_is_said_in_one_line(encore):
     refused(encore("ask", "pdlt", "criticl-point", "relu"), "did you mean 'critical-point'")
     refused(encore("ask", "pdlt", "critical-point", "rleu"), "relu")
     refused(encore("ask", "pdlt", "critical-point", "relu", "colour=red"), "unknown key 'colour'")
-    refused(encore("ask", "pdlt", "critical-point"), "'activation' is missing")
     with pytest.raises(UnknownNameError):
         library.ask("pdlt", "why")
     with pytest.raises(InputError):

@@ -101,6 +101,7 @@ def ask(
         >>> ask("pdlt", "critical-point", activation="relu").values["points"][0]["C_W"]
         2.0
     """
+    question = question.replace("_", "-")
     asked = named_question(paper, question)
     parameters = configure(asked.parameters, {**(settings or {}), **more})
     runtime, progress = runtime or Runtime(), progress or SilentProgress()

@@ -314,9 +314,10 @@ def cost_of_step(problem: Problem, schedule: Schedule, device: torch.device, mem
         Seconds, timed here on a few members at most where a step is slow, and the bytes held from the forward to the
         backward pass.
     """
-    one = _timed_step(problem, schedule, device, 1)  # the first also warms the libraries up
-    if one[0] * members > _LONGEST_TRIAL:
-        return one[0] * members, one[1] * members
+    _timed_step(problem, schedule, device, 1)  # warms the libraries up
+    seconds, held = _timed_step(problem, schedule, device, 1)
+    if seconds * members > _LONGEST_TRIAL:
+        return seconds * members, held * members
     return _timed_step(problem, schedule, device, members)
 
 

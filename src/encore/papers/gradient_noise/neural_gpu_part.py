@@ -121,7 +121,7 @@ DEFAULTS: dict[Scale, dict[str, Any]] = {
         "task": "multiplication", "digits": 3, "long_digits": 4, "maps": 8, "width": 2, "sets": 3, "runs": 2,
         "dropout": 0.01, "judged": "test",
         "training": {
-            "steps": 9000, "batch_size": 16, "learning_rate": 0.002, "clip": 100.0, "epsilon": 1e-4,
+            "steps": 8000, "batch_size": 16, "learning_rate": 0.002, "clip": 100.0, "epsilon": 1e-4,
             "evaluate_every": 100, "advance_below": 0.2,
         },
     },

@@ -168,8 +168,8 @@ class SuccessPart(Part):
             math.sqrt(noise_variance(step, settings.eta, training.decay)) for step in (0, training.steps - 1)
         )
         return (
-            f"{training.steps} steps of {training.batch_size} samples; η = {settings.eta}: the noise in every entry of a "
-            f"gradient falls from {first:.2g} to {last:.2g}, after clipping at {training.clip:g}"
+            f"{training.steps} steps of {training.batch_size} samples; η = {settings.eta}: the noise in every entry of "
+            f"a gradient falls from {first:.2g} to {last:.2g}, after clipping at {training.clip:g}"
         )
 
     @staticmethod
