@@ -372,6 +372,7 @@ sections = {
         "* [Encore](index.md)",
         "* [Quick start](quickstart.md)",
         "* [Many pictures, few labels](few-labels.md)",
+        "* [On a network of your own](your-networks.md)",
         "* [Critical from the start](critical-initialisation.md)",
         "* [On your own data](your-data.md)",
         "* [Daily Papers](daily-papers.md)",

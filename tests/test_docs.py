@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -48,6 +49,18 @@ def test_many_pictures_and_few_labels_run_as_written(clean_directory: Path, caps
     assert len(list(Path("pretrained/reconstructions").iterdir())) == 3
     assert Path("tuned/confusion.png").is_file()
     assert Path("answers/predictions.jsonl").read_text().count("\n") == len(list(Path("handwritten/test/3").iterdir()))
+
+
+@pytest.mark.slow
+def test_the_tools_work_on_networks_of_others(capsys: pytest.CaptureFixture[str]):
+    names: dict[str, Any] = {}
+    page = ROOT / "docs" / "your-networks.md"
+    for _, text in blocks(page):
+        exec(compile(text, str(page), "exec"), names)
+    assert names["critical"] > names["by_default"] + 0.4
+    assert names["noisy"] > names["quiet"] + 0.4
+    assert names["accuracy"] > 0.9
+    assert capsys.readouterr().out.count("case ") == 3
 
 
 @pytest.mark.slow

@@ -62,17 +62,21 @@ def _replica(rank: int) -> dict[str, Tensor]:
 
 
 def _tensors() -> dict[str, Tensor]:
-    """What a step from zero, with gradients of zero, makes of a sharded and of a replicated tensor."""
+    """What a step from zero makes of a sharded and a replicated tensor with gradients of zero, and of one whose gradient
+    is the sum of ones that the processes hold.
+    """
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+    from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
 
     mesh = init_device_mesh("cpu", (2,))
     sharded = nn.Parameter(distribute_tensor(torch.zeros(10, 50), mesh, [Shard(0)]))
     replicated = nn.Parameter(distribute_tensor(torch.zeros(7), mesh, [Replicate()]))
     for one in (sharded, replicated):
         one.grad = torch.zeros_like(one)
-    GradientNoise(torch.optim.SGD([sharded, replicated], lr=1.0), 0.3).step()
-    named: dict[str, Any] = {"sharded": sharded.data, "replicated": replicated.data}
+    summed = nn.Parameter(distribute_tensor(torch.zeros(20_000), mesh, [Replicate()]))
+    summed.grad = DTensor.from_local(torch.ones(20_000), mesh, [Partial()])  # as of layers in sequence parallelism
+    GradientNoise(torch.optim.SGD([sharded, replicated, summed], lr=1.0), 0.3).step()
+    named: dict[str, Any] = {"sharded": sharded.data, "replicated": replicated.data, "summed": summed.data}
     return {name: one.to_local().clone() for name, one in named.items()}
 
 

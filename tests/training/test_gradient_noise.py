@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import math
+import pickle
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -400,6 +401,44 @@ def test_the_configuration_wraps_any_optimiser():
     assert not isinstance(make_optimizer(Net(), TrainingConfiguration()), GradientNoise)
 
 
+@pytest.mark.parametrize("compiled", ["inner", "whole"])
+def test_a_compiled_step_is_the_same_step_and_its_numbers_are_not_traced(
+    compiled: str, recwarn: pytest.WarningsRecorder
+):
+    torch.manual_seed(0)
+    net, twin = Net(), Net()
+    twin.load_state_dict(net.state_dict())
+    inner = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
+    optimizer = GradientNoise(inner, 0.3)
+    if compiled == "inner":
+        inner.step = torch.compile(inner.step, backend="eager")  # type: ignore[method-assign]
+    else:
+        optimizer.step = torch.compile(optimizer.step, backend="eager")  # type: ignore[method-assign]
+    walk(optimizer, net, range(4))
+    walk(GradientNoise(torch.optim.SGD(twin.parameters(), lr=0.01, momentum=0.9), 0.3), twin, range(4))
+    for one, other in zip(net.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+    assert optimizer.num_steps == 4
+    assert not [one for one in recwarn if "does not know how to trace" in str(one.message)]
+
+
+def test_it_is_pickled_and_copied_with_its_network():
+    torch.manual_seed(0)
+    net = Net()
+    optimizer = GradientNoise(torch.optim.Adam(net.parameters(), lr=0.01), 0.3, seed=3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.01, total_steps=9)  # replaces `step`
+    walk(optimizer, net, range(3))
+    copies = copy.deepcopy((net, optimizer)), pickle.loads(pickle.dumps((net, optimizer)))
+    walk(optimizer, net, range(3, 6))
+    schedule.step()
+    for other, its_own in copies:
+        assert isinstance(its_own, GradientNoise)
+        assert its_own.param_groups[0]["params"][0] is other.convolution.weight
+        walk(its_own, other, range(3, 6))
+        for one, same in zip(net.parameters(), other.parameters(), strict=True):
+            assert torch.equal(one, same)
+
+
 # what is refused
 
 
@@ -460,6 +499,9 @@ def test_replicas_stay_equal_and_shards_have_noise_of_their_own(tmp_path: Path):
     assert torch.equal(first["replicated"], second["replicated"])
     assert not torch.equal(first["sharded"], second["sharded"])
     assert torch.cat([first["sharded"], second["sharded"]]).std() == pytest.approx(math.sqrt(0.3), rel=0.15)
+    assert torch.equal(first["summed"], second["summed"])
+    assert first["summed"].mean() == pytest.approx(-2, abs=0.02)
+    assert first["summed"].std() == pytest.approx(math.sqrt(0.3), rel=0.03)
     for name, tensor in first["fsdp"].items():
         assert torch.equal(tensor, second["fsdp"][name]), name
     assert not torch.equal(first["fsdp_noise"], second["fsdp_noise"])

@@ -305,10 +305,11 @@ def _imported(name: str) -> Activation:
     module, _, attribute = name.partition(":")
     try:
         function = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ActivationError(f"'{name}' cannot be imported ({error})", "write module:function") from None
-    if isinstance(function, type) and issubclass(function, nn.Module):
-        function = function()
+        if isinstance(function, type) and issubclass(function, nn.Module):
+            function = function()
+    except Exception as error:  # whatever the user's own file raises
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ActivationError(f"'{name}' cannot be imported ({reason})", "write module:function") from None
     return as_activation(function, name)
 
 
@@ -355,6 +356,15 @@ def _frozen(module: nn.Module) -> nn.Module:
     return copied
 
 
+def is_elementwise(function: ElementwiseFunction | nn.Module) -> bool:
+    """Whether torch can take a function as an activation: elementwise, deterministic, finite at 0."""
+    try:
+        _check(function, "")
+    except ActivationError:
+        return False
+    return True
+
+
 def _check(function: Any, name: str) -> None:
     """Refuse what is no elementwise, deterministic function of torch that is finite at 0."""
     remedy = "give an elementwise function of torch tensors, such as torch.tanh"
@@ -363,8 +373,10 @@ def _check(function: Any, name: str) -> None:
         together = function(z)
         turned = function(z.flip(0))
         alone = torch.stack([torch.as_tensor(function(one.reshape(1))) for one in z]).reshape(-1)
+        function(z.clone().requires_grad_())  # NumPy's functions end here
     except Exception as error:
-        raise ActivationError(f"{name} cannot be evaluated on a vector ({error})", remedy) from error
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ActivationError(f"{name} cannot be evaluated on a vector ({reason})", remedy) from error
     if not isinstance(together, Tensor) or together.shape != z.shape:
         raise ActivationError(f"{name} does not return one number for each", remedy)
     if not bool(torch.isfinite(function(torch.zeros(1, dtype=torch.float64))).all()):

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from encore.base.errors import InputError
 from encore.nn.activations import Activation, as_activation
 from encore.nn.criticality import ActivationLike, CriticalityError, CriticalPoint, critical_point
-from encore.nn.layer_graph import LayerGraph, LayerUse, Sum, TraceError, chain, layer_graph
+from encore.nn.layer_graph import TraceError, chain, layer_graph
 from encore.nn.layer_inventory import Skipped
+from encore.nn.layer_uses import LayerGraph, LayerUse, Sum
 
 IdentitySkips = Literal["refuse", "shrink"]
 
@@ -101,7 +102,7 @@ def critical_init_(
 ) -> Initialisation:
     """Draw all weights and biases of a network anew, so that signals and gradients keep their size through its depth.
 
-    Weights become N(0, C_W/fan_in), biases N(0, C_b), with the critical (C_W, C_b) of the activation that feeds the
+    Weights become N(0, C_W/fan_in), biases N(0, C_b), those of frozen layers too, with the critical (C_W, C_b) of the activation that feeds the
     layer. Behind a plain layer, without an activation between, C_W = 1. The first layer takes the values of the
     activation behind it; for half-stable activations (GELU, SWISH) its C_W is such that the first kernel is K*. Where a
     skip connection γz meets a branch ξf(z), the branch's last layer has C_W (1 − γ²)/ξ² (B.20, B.45); where two layers
@@ -110,16 +111,19 @@ def critical_init_(
     Args:
         model: of Linear and Conv1d/2d/3d layers, elementwise activations, shapes, pooling and sums; anything else is
             refused unless named in `skip`.
-        activation: σ, where the network's own is not to be used or cannot be seen.
+        activation: σ, where the network's own is not to be used; with `as_chain`, where it cannot be seen.
         input_second_moment: the mean square of the network's inputs; only half-stable activations ask for it.
         residual_gain: γ of all skip connections, where the forward pass hides it.
         identity_skips: an identity skip, γ = 1, cannot be critical for any C_W > 0. `refuse` says so; `shrink`
             gives the last layer of each of the B branches C_W/B, so that kernels grow by (1 + 1/B)^B < e in all:
             bounded at every depth, though not critical.
-        skip: types or names of modules to leave as they are; the theory knows nothing of what they do.
+        skip: types or names of modules to leave as they are; the theory knows nothing of what they do. Signals count
+            as unchanged by them, or, where they hold layers, as preactivations.
         as_chain: take the layers as a chain in the order in which the model holds them, without looking at the forward
             pass; there are no skip connections then.
-        generator: of the random numbers, on the parameters' device.
+        generator: of the random numbers. Without it they come from torch's own, which `torch.manual_seed` seeds. With
+            it they are drawn on its device, in float32 (in float64 for double parameters), and copied to the
+            parameters: one seed gives one start, whatever device and precision the model has.
 
     Returns:
         What each layer was given.
@@ -128,38 +132,98 @@ def critical_init_(
         InitialisationError: layers or operations that it does not know, listed; nothing has been changed.
         CriticalityError: the activation has no critical point, or γ = 1.
     """
+    if identity_skips not in ("refuse", "shrink"):
+        raise InitialisationError(f"identity_skips cannot be {identity_skips!r}", "give 'refuse' or 'shrink'")
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise InitialisationError(
+            f"a generator cannot be {generator!r}", "give a torch.Generator, such as torch.Generator().manual_seed(0)"
+        )
     if not (math.isfinite(input_second_moment) and input_second_moment > 0):
         raise InitialisationError(
             f"inputs cannot have a mean square of {input_second_moment}", "give a positive input_second_moment"
         )
-    graph = _graph(model, activation, skip, as_chain)
-    notes = list(graph.notes)
+    model, skip = _own(model), _listed(model, skip)
+    given = None if activation is None else as_activation(activation)
+    graph = _graph(model, given, skip, as_chain)
+    notes = [*graph.notes, *_mixed(graph)]
     branches = _branch_factors(graph, residual_gain, identity_skips, notes)
     planned = [
-        (use, _layer_plan(use, graph, branches, input_second_moment, notes)) for use in graph.layers
+        (use, _layer_plan(use, given or _activation_behind(use, graph), branches, input_second_moment, notes))
+        for use in graph.layers
     ]  # all of it before anything is changed
     with torch.no_grad():
         for use, one in planned:
             layer: Any = use.layer
-            layer.weight.normal_(0.0, one.deviation, generator=generator)
+            _draw(layer.weight, one.deviation, generator)
             if layer.bias is not None:
-                layer.bias.normal_(0.0, math.sqrt(one.bias_variance), generator=generator)
+                _draw(layer.bias, math.sqrt(one.bias_variance), generator)
     without = [one.name for use, one in planned if one.bias_variance > 0 and getattr(use.layer, "bias", None) is None]
     if without:
         notes.append(f"no bias in {', '.join(without)}, though C_b > 0: kernels there are smaller than K*")
+    frozen = [one.name or "(model)" for use, one in planned if not _trains(use.layer)]
+    if frozen:
+        notes.append(f"drawn anew although frozen: {', '.join(frozen)}; name them in skip= to keep them")
     left = [name for name, module in model.named_modules() if name and _left_alone(module, skip, name)]
     if left:
         notes.append(f"left as they are: {', '.join(left)}")
     return Initialisation(tuple(one for _, one in planned), tuple(dict.fromkeys(notes)))
 
 
+def _draw(parameter: Tensor, deviation: float, generator: torch.Generator | None) -> None:
+    """Fill a parameter from N(0, deviation²)."""
+    numbers = torch.randn(
+        parameter.shape,
+        generator=generator,
+        device=parameter.device if generator is None else generator.device,
+        dtype=torch.float64 if parameter.dtype == torch.float64 else torch.float32,
+    )
+    parameter.copy_(numbers * deviation)
+
+
+def _trains(layer: nn.Module) -> bool:
+    return all(parameter.requires_grad for parameter in layer.parameters(recurse=False))
+
+
+def _own(model: nn.Module) -> nn.Module:
+    """The model itself, out of the wrappers of `torch.compile` and `nn.DataParallel`."""
+    if not isinstance(model, nn.Module):
+        raise InitialisationError(f"a {type(model).__name__} is no network", "give a torch.nn.Module")
+    if isinstance(model, nn.DataParallel):
+        return _own(model.module)
+    inner = getattr(model, "_orig_mod", None)
+    return _own(inner) if isinstance(inner, nn.Module) else model
+
+
+def _listed(model: nn.Module, skip: Skipped | type[nn.Module]) -> Skipped:
+    """What is to be skipped, as a tuple, if all the names are names of modules."""
+    listed = (skip,) if isinstance(skip, (str, type)) else tuple(skip)
+    names = dict(_own(model).named_modules())
+    strangers = [repr(one) for one in listed if not (one in names if isinstance(one, str) else isinstance(one, type))]
+    if strangers:
+        raise InitialisationError(
+            f"skip names {', '.join(strangers)}, which the model does not hold", "give types or names of its modules"
+        )
+    return listed
+
+
+def _mixed(graph: LayerGraph) -> list[str]:
+    """A note where several activations meet and one of them has a kernel of its own."""
+    sigmas = {use.activation.name: use.activation for use in graph.layers if use.activation is not None}
+    if len(sigmas) < 2:
+        return []
+    points = {name: critical_point(sigma) for name, sigma in sigmas.items()}
+    own = [f"{name}'s K* = {one.kernel:.3g}" for name, one in points.items() if one.universality == "half-stable"]
+    if not own:
+        return []
+    return [f"activations differ, so that kernels do not begin at {' and '.join(own)} everywhere; none is adjusted"]
+
+
 def _left_alone(module: nn.Module, skip: Skipped, name: str) -> bool:
     return any(name == one if isinstance(one, str) else isinstance(module, one) for one in skip)
 
 
-def _graph(model: nn.Module, activation: ActivationLike | None, skip: Skipped, as_chain: bool) -> LayerGraph:
+def _graph(model: nn.Module, given: Activation | None, skip: Skipped, as_chain: bool) -> LayerGraph:
     """The layers and what feeds them, or a refusal."""
-    given = None if activation is None else as_activation(activation)
     try:
         graph = chain(model, skip) if as_chain else layer_graph(model, skip)
     except TraceError as error:
@@ -178,6 +242,11 @@ def _graph(model: nn.Module, activation: ActivationLike | None, skip: Skipped, a
     if not graph.layers:
         raise InitialisationError("the model has no linear or convolutional layer", "nothing has been changed")
     if given is not None:
+        if not as_chain and len(graph.layers) > 1 and all(use.activation is None for use in graph.layers):
+            raise InitialisationError(
+                f"{given.name} is given, but no activation can be seen in the forward pass",
+                "if the layers are a plain chain, give as_chain=True as well; nothing has been changed",
+            )
         for use in graph.layers:
             if use.activation is not None or (as_chain and not use.is_first):
                 use.activation = given
@@ -236,11 +305,12 @@ def _branch_factors(
 
 
 def _layer_plan(
-    use: LayerUse, graph: LayerGraph, branches: dict[str, float], input_second_moment: float, notes: list[str]
+    use: LayerUse, behind: Activation | None, branches: dict[str, float], input_second_moment: float, notes: list[str]
 ) -> InitialisedLayer:
+    """What a layer shall be given; `behind` is the activation that a first layer's preactivations meet."""
     kind = type(use.layer).__name__
     factor = use.share * branches.get(use.name, 1.0)
-    sigma = _activation_behind(use, graph) if use.is_first else use.activation
+    sigma = behind if use.is_first else use.activation
     fed_by = "input" if use.is_first else sigma.name if sigma else "linear"
     if sigma is None:  # a linear layer behind a linear layer
         return InitialisedLayer(use.name, kind, use.fan_in, fed_by, factor, 0.0)
@@ -254,16 +324,23 @@ def _layer_plan(
                 "use ReLU, tanh or another activation of their classes in residual networks",
             )
         if use.is_first:
-            weight_variance = (point.kernel - point.bias_variance) / input_second_moment
+            arriving = input_second_moment * use.input_gain**2
+            weight_variance = (point.kernel - point.bias_variance) / arriving
             notes.append(
-                f"the first layer brings inputs of mean square {input_second_moment:g} to {sigma.name}'s "
+                f"the first layer brings inputs of mean square {arriving:g} to {sigma.name}'s "
                 f"K* = {point.kernel:.6g}, which {point.stability}"
             )
-    return InitialisedLayer(use.name, kind, use.fan_in, fed_by, weight_variance * factor, bias_variance)
+    return InitialisedLayer(use.name, kind, use.fan_in, fed_by, weight_variance * factor, bias_variance * factor)
 
 
 def _activation_behind(first: LayerUse, graph: LayerGraph) -> Activation | None:
-    """The activation that the first layer's preactivations meet: that which feeds the second layer."""
+    """The activation that a layer's preactivations meet first: that which feeds the layer behind it."""
+    behind = {first.name}
+    for use in graph.layers:
+        if behind.intersection(use.fed_by):
+            if use.activation is not None:
+                return use.activation
+            behind.add(use.name)
     return next((use.activation for use in graph.layers if not use.is_first and use.activation is not None), None)
 
 
@@ -287,7 +364,7 @@ def learning_rates(
 
     Args:
         model: as for `critical_init_`; skip connections do not change the rates.
-        activation: where it cannot be seen; otherwise that of the second layer is taken.
+        activation: σ; otherwise that behind the first layer is taken.
         lr: the global learning rate η.
         skip: types or names of modules that the theory does not know; their parameters get `lr` as it is.
         as_chain: see `critical_init_`.
@@ -301,8 +378,10 @@ def learning_rates(
     """
     if not (math.isfinite(lr) and lr > 0):
         raise InitialisationError(f"a learning rate of {lr} does not learn", "give a positive lr")
-    graph = _graph(model, activation, skip, as_chain)
-    sigma = _activation_behind(graph.layers[0], graph)
+    model, skip = _own(model), _listed(model, skip)
+    given = None if activation is None else as_activation(activation)
+    graph = _graph(model, given, skip, as_chain)
+    sigma = given or _activation_behind(graph.layers[0], graph)
     point = critical_point(sigma if sigma is not None else "linear")
     depth = max(use.depth for use in graph.layers)
     groups: list[dict[str, Any]] = []

@@ -130,6 +130,13 @@ def divergence(f: Callable[[Tensor], Tensor], variance: float, kinks: Sequence[f
     near = f(line_nodes(min(variance, 0.01), kinks, reach=1.0).z)
     if not bool(torch.isfinite(near).all()):
         return GaussianError("the function is not finite near 0", "give an activation that is finite everywhere")
+    inside = line_nodes(variance, kinks, reach=6.0).z
+    if bool(torch.isnan(values := f(inside)).any()):
+        place = float(inside[torch.isnan(values)].abs().min())
+        return GaussianError(
+            f"the function is not a number at |z| = {place:.3g}, which preactivations of kernel K = {variance:g} reach",
+            "give an activation that is finite everywhere",
+        )
     return GaussianError(
         f"the Gaussian average diverges at kernel K = {variance:g}: the function grows as fast as exp(z²/2K)",
         "give an activation that grows more slowly, or a smaller kernel",

@@ -20,6 +20,7 @@ _NORMALISATIONS = (
 )
 
 Skipped = Sequence[type[nn.Module] | str]
+"""Modules to leave as they are: types, or names of modules; a name stands for all that lies in it."""
 
 
 def is_skipped(name: str, module: nn.Module, skip: Skipped) -> bool:
@@ -37,7 +38,12 @@ def inventory(model: nn.Module, skip: Skipped) -> tuple[dict[str, nn.Module], li
     """The layers that the theory knows by name, and in words whatever else holds parameters or normalises."""
     layers: dict[str, nn.Module] = {}
     problems: list[str] = []
-    seen: dict[int, str] = {}
+    seen = {
+        id(parameter): name
+        for name, module in model.named_modules()
+        if is_skipped(name, module, skip)
+        for parameter in module.parameters(recurse=False)
+    }
 
     def visit(name: str, module: nn.Module) -> None:
         kind = type(module).__name__
@@ -46,7 +52,7 @@ def inventory(model: nn.Module, skip: Skipped) -> tuple[dict[str, nn.Module], li
         own = dict(module.named_parameters(recurse=False))
         if any(nn.parameter.is_lazy(one) for one in own.values()):
             problems.append(f"{name} ({kind}, lazy: run one batch through the model first)")
-        elif parametrize.is_parametrized(module) or hasattr(module, "weight_g"):
+        elif parametrize.is_parametrized(module) or (type(module) in LAYERS and "weight" not in own):
             problems.append(f"{name} ({kind}, parametrised: its weight is computed from other tensors)")
         elif any(one.is_meta for one in own.values()):
             problems.append(f"{name} ({kind}, on the meta device: it has no numbers)")

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from encore.base.errors import ConfigurationError
-from encore.training.noise_blocks import Draw, add_noise, block_size, by_kind, draw_all, fill
+from encore.training.noise_blocks import Draw, add_noise, block_size, by_kind, draw_all, fill, summed_gradient
 
 STATE_KEY = "gradient_noise"
 """The entry of an optimiser's `state_dict` that is ours, and the key of a parameter group that switches noise off."""
@@ -126,8 +126,8 @@ class GradientNoise(Optimizer):
       where gradients overflowed: such a step has no noise and is not counted. Numbers are drawn in float32 whatever the
       gradients' type (in float64 for float64).
     - **Several processes.** With DDP all processes draw the same noise, since the seed is the same. A `DTensor` (FSDP2,
-      tensor parallelism) has noise that depends on the shard, and is the same for replicas of a shard. FSDP1 hides its
-      shards: give each process a `shard` of its own.
+      tensor parallelism) has noise that depends on the shard, and is the same for replicas of a shard; one that is
+      still to be summed over processes is summed first. FSDP1 hides its shards: give each process a `shard` of its own.
     - A parameter group with `gradient_noise=False` has none, nor have parameters without a gradient.
 
     Args:
@@ -198,7 +198,7 @@ class GradientNoise(Optimizer):
         return {name: self.__dict__[name] for name in names}
 
     def __getattr__(self, name: str) -> Any:
-        if name == "optimizer" or name.startswith("__") or name in self.__dict__:
+        if name == "optimizer" or name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.optimizer, name)
 
@@ -270,6 +270,7 @@ class GradientNoise(Optimizer):
         self.num_steps += 1
         return outcome if closure is None else loss
 
+    @torch.compiler.disable  # random numbers of one's own are nothing to trace
     def _add_noise(self) -> None:
         noisy = (group["params"] for group in self.param_groups if group.get(STATE_KEY, True))
         kinds = by_kind(_gradients(parameter for group in noisy for parameter in group))
@@ -295,16 +296,17 @@ class GradientNoise(Optimizer):
 
 
 def _gradients(parameters: Iterable[Tensor]) -> list[Tensor]:
-    """What there is of gradients.
+    """What there is of gradients, each as the sum that the inner optimiser would make of it.
 
     Raises:
         ConfigurationError: one of them is sparse.
     """
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    for gradient in gradients:
-        if gradient.layout != torch.strided:
+    with_gradient = [parameter for parameter in parameters if parameter.grad is not None]
+    for parameter in with_gradient:
+        if parameter.grad is not None and parameter.grad.layout != torch.strided:
             raise ConfigurationError(
-                f"a gradient of shape {tuple(gradient.shape)} is sparse, and noise on all of it would make it dense",
+                f"a gradient of shape {tuple(parameter.grad.shape)} is sparse, and noise on all of it would make it "
+                "dense",
                 "make the embedding with sparse=False, or give its parameter group gradient_noise=False",
             )
-    return gradients
+    return [summed_gradient(parameter) for parameter in with_gradient]

@@ -83,6 +83,18 @@ def _own_part(gradient: Any) -> tuple[Tensor, tuple[int, ...]]:
     return gradient.to_local(), shard
 
 
+def summed_gradient(parameter: Any) -> Tensor:
+    """The gradient; that of a DTensor whose processes hold terms of a sum (sequence parallelism) is summed first.
+
+    The noise of every term would be in the sum. The optimiser would sum it too, as it needs it laid out as the
+    parameter is.
+    """
+    if any(placement.is_partial() for placement in getattr(parameter.grad, "placements", ())):
+        parameter.grad = parameter.grad.redistribute(placements=parameter.placements)
+    gradient: Tensor = parameter.grad
+    return gradient
+
+
 @torch.no_grad()
 def add_noise(gradients: Sequence[Tensor], std: float, draw: Draw, blocks_at_once: int) -> None:
     """Add noise to gradients of one kind, block by block.
