@@ -27,7 +27,8 @@ from encore.nn.activations import activation_named
 from encore.papers.pdlt.ensemble_runs import derivative_of
 from encore.papers.pdlt.ensembles import Architecture, measure, measure_kernel
 from encore.papers.pdlt.kernel_learning import kernels
-from encore.papers.pdlt.own_networks import measure_networks, tangent_kernels_of
+from encore.papers.pdlt.own_networks import measure_networks
+from encore.papers.pdlt.own_tangents import tangent_kernels_of
 
 INPUTS = 16
 

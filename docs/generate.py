@@ -50,6 +50,7 @@ BLOCKS = {
         "encore.nn.susceptibilities",
         "encore.nn.criticality",
         "encore.nn.critical_init",
+        "encore.nn.critical_report",
         "encore.nn.layer_inventory",
     ),
     "Segmentation": (

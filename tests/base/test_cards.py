@@ -79,6 +79,15 @@ def test_all_papers_of_the_design_have_a_card():
     assert {path.parent.name for path in PATHS} >= SLUGS
 
 
+@pytest.mark.parametrize(
+    "lines", ['kind = "exact"\nmargin = 1.0', "margin = -1.0", "margin = inf"], ids=["exact", "negative", "infinite"]
+)
+def test_a_margin_is_for_figures_that_may_lie_a_little_lower(tmp_path: Path, lines: str):
+    assert read_card(write_card(tmp_path, CARD + "margin = 1.0\n")).claims[0].margin == 1
+    with pytest.raises(EncoreError, match="margin"):
+        read_card(write_card(tmp_path, f"{CARD}{lines}\n", room="elsewhere"))
+
+
 @pytest.mark.parametrize("field", ["title", "arxiv", "date"])
 def test_no_two_cards_share(field: str):
     values = [getattr(read_card(path), field) for path in PATHS]
@@ -129,7 +138,7 @@ def test_baselines_carry_identifiers_and_the_paper_beats_them_in_comparisons(car
         assert all(re.fullmatch(r"[a-z][a-z0-9_]*", name) for name in claim.paper.baselines)
         if claim.kind == "comparative":
             sign = 1 if claim.direction == "higher" else -1
-            assert all(sign * (claim.paper.value - value) > 0 for value in claim.paper.baselines.values())
+            assert all(sign * (claim.paper.value - one) > -claim.margin for one in claim.paper.baselines.values())
 
 
 def test_an_equality_is_claimed_only_of_what_chance_does_not_touch(card: Card):

@@ -96,3 +96,9 @@ def test_a_key_that_several_sections_have_lists_them():
 def test_a_key_given_with_and_without_its_section_is_refused():
     with pytest.raises(ConfigurationError, match=r"'rate' and 'inner\.rate' are the same key"):
         configure(Outer, {"rate": 0.3, "inner.rate": 0.2})
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "inf"])
+def test_a_number_is_finite(value: str):
+    with pytest.raises(ConfigurationError, match=r"'inner\.rate' cannot be .*finite number"):
+        configure(Outer, parse_settings([f"rate={value}"]))

@@ -3,41 +3,22 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from encore.base.errors import ConfigurationError, DataError, InputError
+from encore.base.errors import ConfigurationError, DataError
 from encore.data.contracts import TabularDataset
 from encore.data.named import named_sets
 from encore.data.tables import open_table_part, open_tables, takes_table
 from encore.data.tabular_columns import Columns, learn_columns
 from encore.data.tabular_export import write_tables
-from encore.data.tabular_files import SUFFIXES, Table, as_numbers, read_table, text_of
+from encore.data.tabular_files import Table, read_table
 
 from .conftest import refusal
-
-
-def write(path: Path, rows: list[list[object]], delimiter: str = ",") -> Path:
-    with path.open("w", newline="") as file:
-        csv.writer(file, delimiter=delimiter).writerows(rows)
-    return path
-
-
-def flowers(count: int = 30) -> list[list[object]]:
-    """A header and rows of two classes: a number, a category, a constant, the class."""
-    random = np.random.default_rng(0)
-    rows: list[list[object]] = [["length", "colour", "always", "species"]]
-    for index in range(count):
-        kind = index % 2
-        rows.append([round(3 * kind + float(random.normal()), 4), ["red", "blue"][random.integers(2)], 7, "ab"[kind]])
-    return rows
+from .flower_table import flowers, write
 
 
 @pytest.fixture
@@ -126,30 +107,28 @@ def test_the_classes_are_in_the_column_with_a_usual_name_else_in_the_last(tmp_pa
     assert splits.classes == ("0", "1")
 
 
-def test_separators_quotes_decimal_commas_names_of_rows_and_gzip_are_read(tmp_path: Path):
-    plain = write(tmp_path / "a.csv", [["", "size", "kind"], ["first", "1.5", "x, y"], ["second", "2", "z"]])
-    table = read_table(plain)
-    assert table.row_names == ["first", "second"]
-    assert list(table.columns["size"]) == [1.5, 2.0]
-    assert table.columns["kind"] == ["x, y", "z"]
-    tabbed = write(tmp_path / "a.tsv", [["size", "kind"], ["1.5", "x"]], "\t")
-    assert list(read_table(tabbed).columns["size"]) == [1.5]
-    european = write(tmp_path / "b.csv", [["size", "kind"], ["1,5", "x"], ["2", "y"]], ";")
-    assert list(read_table(european).columns["size"]) == [1.5, 2.0]
-    packed = tmp_path / "c.csv.gz"
-    packed.write_bytes(gzip.compress(plain.read_bytes()))
-    assert read_table(packed).columns.keys() == table.columns.keys()
-    (tmp_path / "d.csv").write_bytes(b"\xef\xbb\xbfsize,kind\r\n1,x\r\n\r\n2,y\r\n")
-    assert list(read_table(tmp_path / "d.csv").columns) == ["size", "kind"]
+def test_numbers_that_float32_would_make_equal_are_refused_and_not_called_constant(tmp_path: Path):
+    rows = [["time", "size", "kind"], *([10**8 + index % 2, index, "ab"[index % 2]] for index in range(12))]
+    path = str(write(tmp_path / "t.csv", rows))
+    assert "does not tell apart: subtract one number" in refusal(lambda: open_tables(path), DataError)
+    assert open_tables(path, ignore=["time"]).view.columns.feature_names == ["size"]
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.lists(st.one_of(st.none(), st.floats(width=32, allow_nan=False, allow_infinity=False)), min_size=1))
-def test_numbers_survive_as_text(numbers):
-    cells = as_numbers(None if one is None else repr(one) for one in numbers)
-    assert isinstance(cells, np.ndarray)
-    assert [None if np.isnan(cell) else cell for cell in cells] == numbers
-    assert list(as_numbers(text_of(cells))) == pytest.approx(list(cells), nan_ok=True)
+def test_a_column_without_any_cell_is_refused_or_left_out_whatever_it_is_called(tmp_path: Path):
+    rows = [["size", "empty", "kind"], *([index, "", "ab"[index % 2]] for index in range(12))]
+    path = str(write(tmp_path / "t.csv", rows))
+    for categorical in ((), ("empty",)):
+        refusal(lambda words=categorical: open_tables(path, categorical=words), DataError)
+        columns = open_tables(path, categorical=categorical, missing="median").view.columns
+        assert columns.constant == ("empty",)
+
+
+def test_a_column_that_numbers_the_rows_is_found(tmp_path: Path):
+    rows = [["id", "size", "kind"], *([index + 5, 2 * index, "ab"[index % 2]] for index in range(30))]
+    splits = open_tables(str(write(tmp_path / "t.csv", rows)))
+    features = np.concatenate([part.features.numpy() for part in (splits.train, splits.val, splits.test)])
+    assert splits.view.columns.numbering(features) == ["id"]
+    assert splits.view.columns.numbering(features[:25]) == []
 
 
 def test_parts_of_a_folder_are_taken_as_they_are(tmp_path: Path):
@@ -162,20 +141,6 @@ def test_parts_of_a_folder_are_taken_as_they_are(tmp_path: Path):
     part = open_table_part(str(tmp_path), splits.view.columns, splits.classes)
     assert part.features.equal(splits.test.features)
     assert part.labels == splits.test.labels
-
-
-def test_arrays_name_columns_and_classes(tmp_path: Path):
-    random = np.random.default_rng(0)
-    x, y = random.normal(size=(40, 5)).astype(np.float32), np.arange(40, dtype=np.uint8) % 2
-    np.savez(tmp_path / "a.npz", x=x, y=y, class_names=np.array(["ALL", "AML"]), feature_names=np.array(list("pqrsp")))
-    splits = open_tables(str(tmp_path / "a.npz"))
-    assert splits.classes == ("ALL", "AML")
-    assert splits.view.columns.feature_names == ["p", "q", "r", "s", "p_2"]
-    np.savez(tmp_path / "b.npz", x_train=x[:30], y_train=y[:30], x_test=x[30:], y_test=y[30:])
-    splits = open_tables(str(tmp_path / "b.npz"))
-    assert splits.sizes() == {"train": 27, "val": 3, "test": 10}
-    np.savez(tmp_path / "c.npz", x=x, y=y, class_values=np.array([-1, 1]))
-    assert open_tables(str(tmp_path / "c.npz")).classes == ("-1", "1")
 
 
 def test_embedded_tables_are_those_of_scikit_learn_and_no_seed_changes_their_test_part():
@@ -209,6 +174,10 @@ def test_what_is_a_table_is_told_without_reading_it(tmp_path: Path, table: Path)
     (tmp_path / "pictures").mkdir()
     assert not takes_table(str(tmp_path / "pictures"))
     assert not takes_table(str(tmp_path / "gone"))
+    lists = tmp_path / "pictures beside a list"
+    (lists / "train" / "cats").mkdir(parents=True)
+    write(lists / "train.csv", flowers(4))
+    assert not takes_table(str(lists))
     np.savez(tmp_path / "rows.npz", x=np.zeros((3, 2)), y=np.zeros(3, int))
     np.savez(tmp_path / "pictures.npz", images=np.zeros((3, 2, 2), np.uint8), labels=np.zeros(3, int))
     assert takes_table(str(tmp_path / "rows.npz"))
@@ -231,6 +200,7 @@ BROKEN = {
         r"line 5: column 'colour' is missing.*=median",
     ),
     "a missing class": (lambda path: changed(path, 4, 3, ""), r"line 5: the class \('species'\) is missing"),
+    "a class called none": (lambda path: changed(path, 4, 3, "none"), r"is missing \(.*none.*call the class otherwise"),
     "an infinite number": (lambda path: changed(path, 4, 0, "inf"), r"line 5: column 'length' holds inf"),
     "a number beyond float32": (lambda path: changed(path, 4, 0, "1e39"), r"line 5: column 'length' holds 1e\+39"),
     "a word among numbers": (lambda path: changed(path, 4, 0, "long"), r"line 5: .*'long' among numbers.*categorical="),
@@ -265,15 +235,6 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path, content: bytes, mess
     path = tmp_path / "t.csv"
     path.write_bytes(content)
     assert message in refusal(lambda: open_tables(str(path)), DataError)
-
-
-def test_damaged_gzip_other_suffixes_and_absent_files_are_refused(tmp_path: Path):
-    (tmp_path / "t.csv.gz").write_bytes(gzip.compress(b"a,b\n1,x\n" * 50)[:20])
-    assert "damaged" in refusal(lambda: open_tables(str(tmp_path / "t.csv.gz")), DataError)
-    (tmp_path / "t.txt").write_text("a")
-    assert "is no table" in refusal(lambda: open_tables(str(tmp_path / "t.txt")), DataError)
-    assert "does not exist" in refusal(lambda: open_tables(str(tmp_path / "gone.csv")))
-    assert "for classification" in refusal(lambda: open_tables("digits"), DataError)
 
 
 def test_a_quantity_or_a_name_is_no_class_and_no_category(tmp_path: Path):
@@ -324,24 +285,3 @@ def test_a_wide_table_is_learnt_quickly():
     table = Table({f"x{place}": column for place, column in enumerate(x.T)} | {"y": ["a", "b"] * 30}, "wide")
     columns = learn_columns([table], "y")
     assert columns.features_of(table).shape == (60, 5000)
-
-
-def test_parquet_is_read_as_text_is_where_pyarrow_is_there(tmp_path: Path, table: Path):
-    arrow = pytest.importorskip("pyarrow")
-    import pyarrow.parquet
-
-    header, *rows = flowers()
-    content = {name: [row[place] for row in rows] for place, name in enumerate(header)}
-    pyarrow.parquet.write_table(arrow.table(content), tmp_path / "flowers.parquet")
-    one, other = open_tables(str(table)), open_tables(str(tmp_path / "flowers.parquet"))
-    assert one.train.features.equal(other.train.features)
-    assert one.view.columns == other.view.columns
-    (tmp_path / "flowers.parquet").write_bytes(b"PAR1 no")
-    assert "damaged" in refusal(lambda: open_tables(str(tmp_path / "flowers.parquet")), DataError)
-
-
-def test_parquet_without_pyarrow_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    (tmp_path / "t.parquet").write_bytes(b"")
-    assert "encore-papers[tables]" in refusal(lambda: read_table(tmp_path / "t.parquet"), InputError)
-    assert ".parquet" in SUFFIXES

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from encore.nn.critical_init import InitialisationError, critical_init_, learning_rates
-from encore.nn.criticality import CriticalityError, g
+from encore.nn.critical_init import InitialisationError, critical_init_, layer_rates, learning_rates
+from encore.nn.criticality import CriticalityError, critical_point, g
 
 
 def deep(activation: type[nn.Module], depth: int = 12, width: int = 300) -> nn.Sequential:
@@ -339,6 +339,17 @@ def test_relu_shares_its_rate_among_the_layers():
     groups = {group["name"]: group["lr"] for group in learning_rates(deep(nn.ReLU, 5, 50), lr=1.0)}
     assert groups["8.bias"] == pytest.approx(1 / 5)
     assert groups["8.weight"] == pytest.approx(1 / 250)
+
+
+def test_weights_of_every_layer_count_like_its_biases():
+    """Contributions λ_b and λ_W K to the tangent kernel keep their ratio from layer to layer (9.4)."""
+    for name in ("tanh", "elu"):
+        point = critical_point(name)
+        ratios = []
+        for layer in (10, 1000):
+            bias, weight = layer_rates(point, layer, 1000)
+            ratios.append(weight * layer ** -point.exponents["p_0"] / bias)
+        assert ratios[0] == pytest.approx(ratios[1], rel=1e-3)
 
 
 def test_groups_hold_every_parameter_once_and_any_optimiser_takes_them():

@@ -170,4 +170,5 @@ def test_odd_functions_are_answered_in_the_theorys_terms():
     assert universality_class(torch.exp).name == "none"
     shifted = universality_class(lambda z: torch.relu(z - 1)).points[0]  # critical at every kernel
     assert chi_parallel(lambda z: torch.relu(z - 1), 1.0, shifted.weight_variance) == pytest.approx(1)
+    assert "1/A2" in universality_class("selu").reason
     assert critical_point(torch.abs).weight_variance == pytest.approx(1)

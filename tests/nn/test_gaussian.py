@@ -206,6 +206,7 @@ def test_every_name_is_an_activation_and_differentiable_three_times(name: str):
         torch.testing.assert_close(sigma.derivative(z, order), (upper - lower) / (2 * step), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:__array_wrap__")
 def test_what_is_no_activation_is_refused():
     with pytest.raises(UnknownNameError, match="did you mean 'tanh'"):
         activation_named("thanh")
@@ -217,5 +218,12 @@ def test_what_is_no_activation_is_refused():
         as_activation(lambda z: z.sum(), "sum")
     with pytest.raises(ActivationError, match="cannot be imported"):
         activation_named("nowhere:at_all")
+    for name in (":nothing", "torch.nn:Threshold", "torch.nn:Linear"):
+        with pytest.raises(ActivationError, match="cannot be imported"):
+            activation_named(name)
+    with pytest.raises(ActivationError, match="cannot be evaluated"):
+        activation_named("numpy:tanh")
+    with pytest.raises(GaussianError, match=r"not a number at \|z\| = 1"):
+        as_activation(torch.log1p).at(1.0)
     with pytest.raises(InputError):
         activation_named("torch:no_such_function")

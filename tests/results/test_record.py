@@ -17,6 +17,7 @@ from encore.results.record import (
     DataRecord,
     Picture,
     ResultRecord,
+    absolute_record,
     comparative_record,
     exact_record,
     json_schema,
@@ -86,6 +87,29 @@ def test_stand_in_data_leaves_a_claim_open_and_says_why():
     claim = comparative_record(CLAIM, [9.0, 9.1, 9.2], {"b": [1.0, 1.2, 1.1]}, undecided="Streets stands in for CamVid")
     assert claim.holds is None
     assert claim.note.startswith("Streets stands in")
+
+
+def test_a_claim_with_a_margin_is_judged_by_it_and_older_records_have_none(record: ResultRecord, tmp_path: Path):
+    claim = CLAIM.model_copy(update={"margin": 1.0})
+    assert comparative_record(claim, [23.5, 25.0, 25.6], {"bilinear": [24.0, 25.5, 25.9]}).holds is True
+    assert comparative_record(CLAIM, [23.5, 25.0, 25.6], {"bilinear": [24.0, 25.5, 25.9]}).holds is not True
+    old = json.loads(record.to_json())
+    for one in old["claims"]:
+        assert one.pop("margin") == 0
+    jsonschema.validate(old, json_schema())
+    (tmp_path / "result.json").write_text(json.dumps(old))
+    assert read_record(tmp_path) == record
+
+
+def test_an_absolute_claim_is_judged_by_the_papers_figure_in_the_papers_setting_alone():
+    claim = CLAIM.model_copy(update={"kind": "absolute", "margin": 1.0})
+    for measured, due in [([36.0, 36.1, 36.2], True), ([35.0, 35.1, 35.2], True), ([30.0, 30.1, 30.2], False)]:
+        reached = absolute_record(claim, measured, {"bilinear": [90.0, 90.1, 90.2]})
+        assert reached.holds is due
+        assert [one.name for one in reached.baselines] == ["bilinear"]
+        elsewhere = absolute_record(claim, measured, {}, undecided="a smaller set", note="short")
+        assert elsewhere.holds is None
+        assert elsewhere.note == "a smaller set. short"
 
 
 def test_a_folder_without_record_and_a_damaged_record_are_named(tmp_path: Path):

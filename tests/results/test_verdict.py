@@ -33,6 +33,27 @@ def test_an_interval_that_straddles_zero_is_open():
     assert comparative_verdict("higher", [10.0, 11.0, 12.0], {"b": [9.0, 12.0, 11.0]})[0] is None
 
 
+@pytest.mark.parametrize("direction", ["higher", "lower"])
+@pytest.mark.parametrize(
+    ("differences", "due"),
+    [
+        ([-0.3, -0.2, -0.4], True),
+        ([0.3, 0.2, 0.4], True),
+        ([-4.0, -3.9, -4.1], False),
+        ([0.9, -3.0, -1.0], None),
+        ([-0.1, -0.2], None),
+    ],
+)
+def test_about_as_good_means_within_the_margin(direction: str, differences: list[float], due: bool | None):
+    sign = 1 if direction == "higher" else -1
+    measured = [50 + sign * one for one in differences]
+    holds, why = comparative_verdict(direction, measured, {"b": [50.0] * len(measured)}, margin=1.0)
+    assert holds is due
+    if len(measured) > 2:
+        assert ("above -1" if direction == "higher" else "below +1") in why
+    assert comparative_verdict(direction, measured, {"b": [50.0] * len(measured)})[0] is not True or differences[0] > 0
+
+
 def test_fewer_than_three_seeds_are_open_however_clear():
     holds, why = comparative_verdict("higher", [10.0, 11.0], {"b": [1.0, 2.0]})
     assert holds is None

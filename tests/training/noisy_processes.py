@@ -62,8 +62,8 @@ def _replica(rank: int) -> dict[str, Tensor]:
 
 
 def _tensors() -> dict[str, Tensor]:
-    """What a step from zero makes of a sharded and a replicated tensor with gradients of zero, and of one whose gradient
-    is the sum of ones that the processes hold.
+    """A step from zero: of a sharded and a replicated tensor with gradients of zero, and of one whose gradient is the
+    sum of ones that the processes hold.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor

@@ -402,9 +402,7 @@ def test_the_configuration_wraps_any_optimiser():
 
 
 @pytest.mark.parametrize("compiled", ["inner", "whole"])
-def test_a_compiled_step_is_the_same_step_and_its_numbers_are_not_traced(
-    compiled: str, recwarn: pytest.WarningsRecorder
-):
+def test_a_compiled_step_is_the_same_and_its_numbers_are_not_traced(compiled: str, recwarn: pytest.WarningsRecorder):
     torch.manual_seed(0)
     net, twin = Net(), Net()
     twin.load_state_dict(net.state_dict())

@@ -56,6 +56,8 @@ class Claim(_Strict):
         metric: what is measured, an identifier (`mean_iou`).
         unit: the unit of the figures (`%`, `bytes`, `parameters`).
         direction: on which side of the baseline the measured value has to lie.
+        margin: of a claim to be about as good: how far the measured value may lie on the other side of the baseline
+            (in an absolute claim, of the paper's figure), in `unit`.
         paper: the paper's figure, where it gives one.
     """
 
@@ -65,7 +67,14 @@ class Claim(_Strict):
     metric: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     unit: str
     direction: Direction
+    margin: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     paper: PaperFigure | None = None
+
+    @model_validator(mode="after")
+    def _margin_fits(self) -> Claim:
+        if self.margin and (self.kind == "exact" or self.direction == "equal"):
+            raise ValueError(f"claim {self.id} has a margin, which only figures above or below another can have")
+        return self
 
 
 class Column(_Strict):

@@ -14,9 +14,9 @@ Settings = Mapping[str, Any]
 
 
 class Configuration(BaseModel):
-    """Base of every configuration: frozen, typed, without room for misspelt keys."""
+    """Base of every configuration: frozen, typed, finite, without room for misspelt keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 _Configuration = TypeVar("_Configuration", bound=Configuration)

@@ -118,7 +118,7 @@ def print_answer(answer: Answer, *, as_json: bool) -> None:
         print_json(answer.as_json())
         return
     console = stdout()
-    console.print(answer.text, highlight=False)
+    console.print(answer.text, highlight=False, markup=False)
     if answer.rows:
         columns = list(dict.fromkeys(name for row in answer.rows for name in row))
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)

@@ -85,30 +85,35 @@ def parse_questions(text: str, task: int, where: str = "the text") -> tuple[Ques
     for at, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
-        number, _, rest = line.strip().partition(" ")
-        if not (number.isascii() and number.isdigit()):
+        first, _, rest = line.strip().partition(" ")
+        number = _number(first)
+        if number is None:
             raise DataError(f"{where}, line {at} begins without a number: {line[:40]!r}", _REMEDY)
-        if int(number) == 1:
+        if number == 1:
             story, places = [], {}
         fields = [field.strip() for field in rest.split("\t")]
         words = words_of(fields[0])
         if not words:
             raise DataError(f"{where}, line {at} holds no words", _REMEDY)
         if len(fields) == 1:
-            places[int(number)] = len(story)
+            places[number] = len(story)
             story.append(words)
             continue
         if not fields[1]:
             raise DataError(f"{where}, line {at} is a question without an answer", _REMEDY)
-        support = fields[2].split() if len(fields) > 2 else []
-        lines = [int(one) if one.isascii() and one.isdigit() else -1 for one in support]
-        if not places.keys() >= set(lines):
-            raise DataError(f"{where}, line {at}: its support {fields[2]!r} is no statement of its story", _REMEDY)
-        supporting = tuple(places[one] for one in lines)
+        lines = [_number(one) for one in fields[2].split()] if len(fields) > 2 else []
+        supporting = tuple(places[one] for one in lines if one in places)
+        if len(supporting) < len(lines):
+            raise DataError(f"{where}, line {at}: its support {fields[2][:40]!r} is no statement of its story", _REMEDY)
         questions.append(Question(tuple(story), words, fields[1].lower(), supporting, task))
     if not questions:
         raise DataError(f"{where} holds no questions", _REMEDY)
     return tuple(questions)
+
+
+def _number(text: str) -> int | None:
+    """The number of a line; None for what is none, or longer than any story."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
 def holds_story_tasks(path: Path) -> bool:

@@ -67,8 +67,8 @@ class ClassificationAugmentation(Configuration):
     trivial_augment: bool = False
     random_erasing: float = Field(default=0.0, ge=0, le=1)
     random_erasing_fill: Literal["black", "noise"] = "black"
-    elastic_strength: float = Field(default=0.0, ge=0)
-    elastic_smoothness: float = Field(default=4.0, gt=0)
+    elastic_strength: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    elastic_smoothness: float = Field(default=4.0, gt=0, le=1000)
 
     @field_validator("crop_proportions")
     @classmethod

@@ -13,16 +13,26 @@ from numpy.typing import NDArray
 
 from encore.base.errors import ConfigurationError, DataError
 from encore.data.contracts import DataSplits, TabularSample
-from encore.data.named import NamedSet, Roots, check_task, existing, expanded, held_out, named_set, named_sets
+from encore.data.named import (
+    NamedSet,
+    Roots,
+    absent,
+    check_task,
+    existing,
+    expanded,
+    find_set_path,
+    held_out,
+    named_set,
+    named_sets,
+)
 from encore.data.resizing import Size
-from encore.data.splits import PARTS, Subset, complete_parts, cut_whole
-from encore.data.tabular_arrays import holds_rows, read_array_tables
+from encore.data.splits import Subset, complete_parts, cut_whole
+from encore.data.tabular_arrays import holds_rows
 from encore.data.tabular_columns import Columns, Missing, TableView, learn_columns
-from encore.data.tabular_files import SUFFIXES, Table, numbers_first, read_table, stem_of, suffix_of, text_of
+from encore.data.tabular_files import MISSING_IN_WORDS, Table, numbers_first, stem_of, suffix_of, text_of
+from encore.data.tabular_sources import LAYOUT, table_files, tables_at
 
 TASK = "tabular-classification"
-
-LAYOUT = f"give a table ({', '.join(SUFFIXES)}), or a folder with the tables train, val and test"
 
 USUAL_TARGETS = ("label", "class", "target", "species")
 """What a column of classes is called where nobody says which it is; else it is the last one."""
@@ -126,7 +136,7 @@ def open_tables(
         return replace(splits, source=f"{known.title}; {known.licence}")
     path = existing(source, LAYOUT)
     return assembled(
-        _tables_at(path), str(path), seed, target=target, ignore=ignore, categorical=categorical, missing=missing
+        tables_at(path), str(path), seed, target=target, ignore=ignore, categorical=categorical, missing=missing
     )
 
 
@@ -153,7 +163,7 @@ def open_table_part(
         known, where = _named(source, roots or {})
         tables, cut_seed, source = known.tables(where), 0, known.name
     else:
-        tables = _tables_at(existing(source, LAYOUT))
+        tables = tables_at(existing(source, LAYOUT))
     parts = {}
     for part, table in tables.items():
         if columns.target not in table.columns:
@@ -231,34 +241,19 @@ def assembled(
     )
 
 
-def read_unlabelled(path: Path) -> Table:
-    """The rows of one file of which classes are not known, or not looked at.
-
-    Raises:
-        DataError: it cannot be read, or is an `.npz` with parts.
-    """
-    if suffix_of(path) != ".npz":
-        return read_table(path)
-    tables = read_array_tables(path, with_classes=False)
-    if "all" not in tables:
-        raise DataError(f"{path} holds rows in parts", "save the rows to predict as x")
-    return tables["all"]
-
-
 def takes_table(source: str) -> bool:
-    """Whether `source` is called or built like a table: a named one, a file, or a folder of such files."""
+    """Whether `source` is called or built like a table: a named one, a file, or a folder of such files alone.
+
+    A folder that has folders in it is none: lists often lie beside folders of pictures.
+    """
     if source in named_sets():
         return named_set(source).task == TASK
     path = expanded(source)
     if path.is_dir():
-        return bool(_files_in(path))
+        folders = any(one.is_dir() and not one.name.startswith(".") for one in path.iterdir())
+        return not folders and bool(table_files(path))
     suffix = suffix_of(path)
     return holds_rows(path) if suffix == ".npz" else suffix is not None
-
-
-def table_files(folder: Path) -> list[Path]:
-    """The tables that lie in a folder, by name."""
-    return _files_in(folder)
 
 
 def labels_in(table: Table, target: str) -> list[str]:
@@ -270,7 +265,8 @@ def labels_in(table: Table, target: str) -> list[str]:
     labels = text_of(table.columns[target])
     if None in labels:
         raise DataError(
-            f"{table.place(labels.index(None))}: the class ('{target}') is missing", "fill it in, or leave the row out"
+            f"{table.place(labels.index(None))}: the class ('{target}') is missing ({MISSING_IN_WORDS})",
+            "fill it in, call the class otherwise, or leave the row out",
         )
     return [label for label in labels if label is not None]
 
@@ -327,45 +323,10 @@ def _named(source: str, roots: Roots) -> tuple[TableSet, Path | None]:
     check_task(source, TASK)
     known = named_set(source)
     assert isinstance(known, TableSet)
-    return known, None if known.embedded else roots.get(source)
-
-
-def _tables_at(path: Path) -> dict[str, Table]:
-    if path.is_dir():
-        files = _files_in(path)
-        if not files:
-            raise DataError(f"{path} holds no table", LAYOUT)
-        if len(files) == 1 and stem_of(files[0]).lower() not in PARTS:
-            return _tables_at(files[0])
-        tables: dict[str, Table] = {}
-        for file in files:
-            part = stem_of(file).lower()
-            if part not in PARTS or part in tables:
-                raise DataError(
-                    f"{path} holds {file.name} beside {next(one for one in files if one != file).name}",
-                    "call the tables train, val and test, one file each, or name a single file",
-                )
-            tables[part] = _whole(file)
-        return tables
-    if suffix_of(path) == ".npz":
-        return read_array_tables(path)
-    if suffix_of(path) is None:
-        raise DataError(f"{path} is no table", LAYOUT)
-    return {"all": read_table(path)}
-
-
-def _whole(file: Path) -> Table:
-    if suffix_of(file) != ".npz":
-        return read_table(file)
-    tables = read_array_tables(file)
-    if "all" not in tables:
-        raise DataError(f"{file} holds parts of its own", "name the file instead of its folder")
-    return tables["all"]
-
-
-def _files_in(folder: Path) -> list[Path]:
-    found = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
-    return [path for path in found if suffix_of(path) is not None and (suffix_of(path) != ".npz" or holds_rows(path))]
+    path = None if known.embedded else find_set_path(source, roots)
+    if path is None and not known.embedded:
+        raise absent(source)
+    return known, path
 
 
 def _rows_of(part: object) -> TableRows:

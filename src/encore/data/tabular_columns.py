@@ -16,13 +16,19 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from encore.base.errors import ConfigurationError, DataError
-from encore.data.tabular_files import Cells, Table, as_numbers, is_number, numbers_first, text_of
+from encore.data.tabular_files import MISSING_IN_WORDS, Cells, Table, as_numbers, is_number, numbers_first, text_of
 
 MAX_LEVELS = 1000
 """A column of more different texts is no category."""
 
 MOSTLY = 0.9
 """From this share of numbers on, a text in a column counts as a mistake and not as a level."""
+
+FINEST = 2.0**20
+"""Numbers this many times larger than all their differences lose too much in float32, which has 24 bits."""
+
+FEWEST_NUMBERED = 20
+"""From this many rows on, consecutive whole numbers count as numbers of rows."""
 
 Missing = Literal["refuse", "median"]
 """What happens to cells that are missing: an error, or the training part's median (of texts the commonest level)."""
@@ -166,6 +172,19 @@ class Columns(BaseModel):
         columns = self.model_copy(update={"columns": tuple(column for column, _ in kept), "constant": constant})
         return columns, places
 
+    def numbering(self, features: NDArray[np.float32]) -> list[str]:
+        """Columns that hold consecutive whole numbers, each once, in all rows (N, D): they likely number the rows."""
+        count, found = len(features), []
+        if count < FEWEST_NUMBERED:
+            return []
+        for column, place in self.slices():
+            values = features[:, place.start]
+            if column.kind == "numeric" and np.ptp(values) == count - 1:
+                steps = np.sort(values.astype(np.float64)) - float(values.min())
+                if np.array_equal(steps, np.arange(count)):
+                    found.append(column.name)
+        return found
+
     def statistics(self, features: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Mean and standard deviation (D,) of training rows (N, D); 0 and 1 for features of levels."""
         mean, std = np.zeros(self.num_features), np.ones(self.num_features)
@@ -210,10 +229,15 @@ def learn_columns(
         for name in names:
             if name not in first.columns:
                 shown = ", ".join(list(first.columns)[:12])
-                raise ConfigurationError(f"{key}: {first.where} has no column '{name}'", f"it has {shown}")
+                raise ConfigurationError(
+                    f"{key}: {first.where} has no column '{name}'", f"it has {shown}; several are written [a,b]"
+                )
     names = [name for name in first.columns if name != target and name not in ignore]
     if not names:
-        raise DataError(f"{first.where} has no column beside the classes '{target}'", "give at least one")
+        raise DataError(
+            f"{first.where} has no column beside the classes '{target}'",
+            "give at least one; commas, semicolons or tabs stand between columns",
+        )
     for table in tables[1:]:
         lacking = [name for name in (target, *names) if name not in table.columns]
         if lacking:
@@ -226,10 +250,14 @@ def learn_columns(
 
 def _learnt(name: str, tables: Sequence[Table], forced: bool) -> Column:
     parts = [table.columns[name] for table in tables]
-    if not forced and all(isinstance(cells, np.ndarray) for cells in parts):
+    numeric = [cells for cells in parts if isinstance(cells, np.ndarray)]
+    if not forced and len(numeric) == len(parts):
+        _check_precision(name, np.concatenate(numeric), tables[0].where)
         return Column(name=name, kind="numeric")
     texts = [text_of(cells) for cells in parts]
     known = [cell for cells in texts for cell in cells if cell is not None]
+    if not known:  # no level is known: a column without values, which is refused or left out
+        return Column(name=name, kind="numeric")
     numbers = sum(map(is_number, known))
     if not forced and MOSTLY * len(known) <= numbers < len(known):
         table, row, cell = next(
@@ -240,20 +268,35 @@ def _learnt(name: str, tables: Sequence[Table], forced: bool) -> Column:
         )
         raise DataError(
             f"{table.place(row)}: column '{name}' holds '{cell}' among numbers",
-            f'correct it, or call the column a category: categorical=["{name}"]',
+            f"correct it, or call the column a category: categorical={name}",
         )
     levels = sorted(set(known), key=numbers_first)
     if len(levels) > MAX_LEVELS or (len(known) >= 20 and len(levels) > len(known) / 2):
         raise DataError(
-            f"{tables[0].where}: column '{name}' holds {len(levels)} different texts in {len(known)} rows",
-            f'leave it out: ignore=["{name}"]',
+            f"{tables[0].where}: column '{name}' holds {len(levels)} different texts in {len(known)} rows, "
+            f"such as '{known[0][:40]}'",
+            f"leave it out (ignore={name}), or write numbers as 1234.5",
         )
     return Column(name=name, kind="categorical", levels=tuple(levels))
 
 
+def _check_precision(name: str, values: NDArray[np.float64], where: str) -> None:
+    """Refuse numbers that float32 would make (nearly) equal, such as seconds since 1970 within an hour."""
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return
+    spread, largest = float(np.ptp(finite)), float(np.abs(finite).max())
+    if 0 < spread < largest / FINEST:
+        raise DataError(
+            f"{where}: the numbers of column '{name}' are up to {largest:.6g} and differ by {spread:.3g} at most, "
+            "which float32 does not tell apart",
+            f"subtract one number from all of them, or leave the column out: ignore={name}",
+        )
+
+
 def _missing(column: Column, table: Table, row: int) -> DataError:
     return DataError(
-        f"{table.place(row)}: column '{column.name}' is missing (empty or NaN)",
+        f"{table.place(row)}: column '{column.name}' is missing ({MISSING_IN_WORDS})",
         "fill it in, or fit with missing=median, which takes the training part's median",
     )
 

@@ -6,10 +6,12 @@ import csv
 import gzip
 import io
 import math
+import re
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,15 @@ SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet", ".npz")
 
 MISSING = frozenset({"", "na", "n/a", "#n/a", "<na>", "nan", "null", "none", "?"})
 """What people write into cells of which they know nothing; capitals make no difference."""
+
+MISSING_IN_WORDS = "empty, or NA, NaN, null, none, ?"
+"""The same, for errors."""
+
+_INDEX = re.compile(r"__index_level_\d+__")
+"""What pandas calls an index without a name in `.parquet`."""
+
+_LOOKED_AT = 20
+"""Lines that tell the separator."""
 
 Cells = NDArray[np.float64] | list[str | None]
 """A column: numbers, NaN where the cell is missing, or text, None where it is."""
@@ -79,9 +90,9 @@ def stem_of(path: Path) -> str:
 def read_table(path: Path) -> Table:
     """Read one text or parquet file; columns of which every cell is a number become numbers.
 
-    Text files have the names of the columns in their first line. The separator is the one among `,`, `;` and tab that
-    stands in the first line most often; with `;`, numbers may have a decimal comma. A first column without a name
-    holds names of rows.
+    Text files have the names of the columns in their first line. The separator is the first among tab, `;` and `,`
+    that cuts the first lines into equally many cells; with `;`, numbers may have a decimal comma. A first column
+    without a name, or the index that pandas writes into `.parquet`, holds names of rows.
 
     Raises:
         DataError: missing, damaged, empty, ragged, without names, or with one name twice.
@@ -106,8 +117,7 @@ def _read_text(path: Path) -> Table:
         raise DataError(f"{path} is damaged ({error})", "compress the table again with gzip") from None
     except OSError as error:
         raise unreadable(path, error) from None
-    first = text.split("\n", 1)[0]
-    separator = "\t" if ".tsv" in path.name.lower() else max(",;\t", key=first.count)
+    separator = "\t" if ".tsv" in path.name.lower() else _separator(text)
     header, rows, lines = None, [], []
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
@@ -135,7 +145,7 @@ def _read_text(path: Path) -> Table:
             "write the names of the columns in the first line",
         )
     if not rows:
-        raise DataError(f"{path} has no rows below its first line", "give at least 3")
+        raise DataError(f"{path} has no rows below its first line", "write one line for each row")
     columns = [list(cells) for cells in zip(*rows, strict=True)]
     row_names: list[str] = []
     if header[0] == "" and len(header) > 1:
@@ -143,6 +153,22 @@ def _read_text(path: Path) -> Table:
     _check_names(header, path)
     read = {name: as_numbers(column, separator) for name, column in zip(header, columns, strict=True)}
     return Table(read, str(path), lines, row_names)
+
+
+def _separator(text: str) -> str:
+    """The character between cells; a comma may also be part of a name, as in `length, cm;width, cm`."""
+    most, chosen, lines = 1, ",", io.StringIO(text, newline="")
+    for separator in "\t;,":
+        lines.seek(0)
+        try:
+            widths = [len(cells) for cells in islice(csv.reader(lines, delimiter=separator), _LOOKED_AT) if cells]
+        except csv.Error:
+            continue
+        if len(set(widths)) == 1 and widths[0] > 1:
+            return separator
+        if widths and widths[0] > most:
+            most, chosen = widths[0], separator
+    return chosen
 
 
 def _check_names(names: Sequence[str], path: Path) -> None:
@@ -156,6 +182,8 @@ def _check_names(names: Sequence[str], path: Path) -> None:
 def as_numbers(cells: Iterable[str | None], separator: str = ",") -> Cells:
     """Cells of text as numbers where all that are not missing are some, else as text; None or NaN is missing.
 
+    Among texts, a number with a decimal comma is written with a point, as everywhere else.
+
     Args:
         cells: of one column.
         separator: of the file; with `;` a decimal comma counts.
@@ -163,7 +191,10 @@ def as_numbers(cells: Iterable[str | None], separator: str = ",") -> Cells:
     known = [None if cell is None or cell.lower() in MISSING else cell for cell in cells]
     numbers = [None if cell is None else _number(cell, separator) for cell in known]
     if any(number is None and cell is not None for number, cell in zip(numbers, known, strict=True)):
-        return known
+        return [
+            cell if cell is None or number is None else cell.replace(",", ".")
+            for number, cell in zip(numbers, known, strict=True)
+        ]
     return np.array([math.nan if number is None else number for number in numbers], dtype=np.float64)
 
 
@@ -208,13 +239,17 @@ def _read_parquet(path: Path) -> Table:
         content = parquet.read_table(path)
         names = list(content.column_names)
         values = [column.to_pylist() for column in content.columns]
+        indices = [cells for name, cells in zip(names, values, strict=True) if _INDEX.fullmatch(name)]
+        values = [cells for name, cells in zip(names, values, strict=True) if not _INDEX.fullmatch(name)]
+        names = [name for name in names if not _INDEX.fullmatch(name)]
     except (arrow.ArrowException, OSError, ValueError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise DataError(f"{path} is damaged ({reason})", "write it again") from None
     _check_names(names, path)
     if not names or not values[0]:
-        raise DataError(f"{path} has no rows", "give at least 3")
-    return Table({name: _from_python(name, cells, path) for name, cells in zip(names, values, strict=True)}, str(path))
+        raise DataError(f"{path} has no rows", "write it again with rows")
+    columns = {name: _from_python(name, cells, path) for name, cells in zip(names, values, strict=True)}
+    return Table(columns, str(path), row_names=[str(name) for name in indices[0]] if indices else ())
 
 
 def _from_python(name: str, cells: Sequence[Any], path: Path) -> Cells:
@@ -222,7 +257,8 @@ def _from_python(name: str, cells: Sequence[Any], path: Path) -> Cells:
     wrong = next((cell for cell in cells if isinstance(cell, list | dict | bytes)), None)
     if wrong is not None:
         raise DataError(
-            f"{path}: column '{name}' holds a {type(wrong).__name__} in a cell", "give numbers or text, or leave it out"
+            f"{path}: column '{name}' holds a {type(wrong).__name__} in a cell",
+            "save the table without it, or with numbers or text",
         )
     if all(cell is None or (isinstance(cell, int | float) and not isinstance(cell, bool)) for cell in cells):
         return np.array([math.nan if cell is None else float(cell) for cell in cells], dtype=np.float64)

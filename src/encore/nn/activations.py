@@ -309,7 +309,7 @@ def _imported(name: str) -> Activation:
             function = function()
     except Exception as error:  # whatever the user's own file raises
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ActivationError(f"'{name}' cannot be imported ({reason})", "write module:function") from None
+        raise ActivationError(f"'{name}' cannot be imported ({reason})", "write module:function") from error
     return as_activation(function, name)
 
 
@@ -332,8 +332,8 @@ def as_activation(activation: str | Activation | ElementwiseFunction | nn.Module
             activation = _frozen(activation)
         name = name or type(activation).__name__.lower()
     name = name or getattr(activation, "__name__", type(activation).__name__)
-    _check(activation, name)
-    function = activation
+    function = _on_copies(activation)
+    _check(function, name)
     return Activation(name, function, probe_kinks(function, name))
 
 
@@ -356,10 +356,21 @@ def _frozen(module: nn.Module) -> nn.Module:
     return copied
 
 
+def _on_copies(function: ElementwiseFunction) -> ElementwiseFunction:
+    """The function; on copies, if it is one that changes what it is given, as with `inplace=True`."""
+    z = torch.linspace(-2, 2, 6, dtype=torch.float64)
+    before = z.clone()
+    try:
+        function(z)
+    except Exception:  # noqa: BLE001 - `_check` says what is wrong
+        return function
+    return function if torch.equal(z, before) else lambda z: function(z.clone())
+
+
 def is_elementwise(function: ElementwiseFunction | nn.Module) -> bool:
     """Whether torch can take a function as an activation: elementwise, deterministic, finite at 0."""
     try:
-        _check(function, "")
+        _check(_on_copies(function), "")
     except ActivationError:
         return False
     return True
@@ -373,7 +384,7 @@ def _check(function: Any, name: str) -> None:
         together = function(z)
         turned = function(z.flip(0))
         alone = torch.stack([torch.as_tensor(function(one.reshape(1))) for one in z]).reshape(-1)
-        function(z.clone().requires_grad_())  # NumPy's functions end here
+        function(z.clone().requires_grad_().clone())  # NumPy's functions end here
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ActivationError(f"{name} cannot be evaluated on a vector ({reason})", remedy) from error

@@ -10,7 +10,6 @@ are of the preprint of June 2021.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from encore.base.errors import InputError
 from encore.nn.activations import Activation, as_activation
+from encore.nn.critical_report import Initialisation, InitialisedLayer
 from encore.nn.criticality import ActivationLike, CriticalityError, CriticalPoint, critical_point
 from encore.nn.layer_graph import TraceError, chain, layer_graph
 from encore.nn.layer_inventory import Skipped
@@ -28,65 +28,6 @@ IdentitySkips = Literal["refuse", "shrink"]
 
 class InitialisationError(InputError):
     """A network that the theory cannot initialise; nothing has been changed."""
-
-
-@dataclass(frozen=True)
-class InitialisedLayer:
-    """What one layer was given.
-
-    Attributes:
-        name, kind: in the model, and its class.
-        fan_in: inputs of one output.
-        activation: σ that feeds it; `input` or `linear` where there is none.
-        weight_variance: C_W; weights are drawn from N(0, C_W/fan_in).
-        bias_variance: C_b; biases are drawn from N(0, C_b).
-    """
-
-    name: str
-    kind: str
-    fan_in: int
-    activation: str
-    weight_variance: float
-    bias_variance: float
-
-    @property
-    def deviation(self) -> float:
-        """Standard deviation of the weights."""
-        return math.sqrt(self.weight_variance / self.fan_in)
-
-
-@dataclass(frozen=True)
-class Initialisation:
-    """The report of `critical_init_`; `str()` makes a table of it.
-
-    Attributes:
-        layers: in the order of the forward pass.
-        notes: what the theory does not take into account, and what was decided.
-    """
-
-    layers: tuple[InitialisedLayer, ...]
-    notes: tuple[str, ...]
-
-    def __str__(self) -> str:
-        head = ("layer", "kind", "fan-in", "fed by", "C_W", "C_b", "σ of weights")
-        rows = [
-            (
-                one.name or "(model)",
-                one.kind,
-                str(one.fan_in),
-                one.activation,
-                f"{one.weight_variance:.6g}",
-                f"{one.bias_variance:.6g}",
-                f"{one.deviation:.4g}",
-            )
-            for one in self.layers
-        ]
-        widths = [max(len(row[place]) for row in (head, *rows)) for place in range(len(head))]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in (head, *rows)
-        ]
-        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
 def critical_init_(
@@ -102,11 +43,11 @@ def critical_init_(
 ) -> Initialisation:
     """Draw all weights and biases of a network anew, so that signals and gradients keep their size through its depth.
 
-    Weights become N(0, C_W/fan_in), biases N(0, C_b), those of frozen layers too, with the critical (C_W, C_b) of the activation that feeds the
+    Weights become N(0, C_W/fan_in), biases N(0, C_b), with the critical (C_W, C_b) of the activation that feeds the
     layer. Behind a plain layer, without an activation between, C_W = 1. The first layer takes the values of the
     activation behind it; for half-stable activations (GELU, SWISH) its C_W is such that the first kernel is K*. Where a
     skip connection γz meets a branch ξf(z), the branch's last layer has C_W (1 − γ²)/ξ² (B.20, B.45); where two layers
-    are added, each has half.
+    are added, each has half. Frozen layers are drawn anew as well, with a note.
 
     Args:
         model: of Linear and Conv1d/2d/3d layers, elementwise activations, shapes, pooling and sums; anything else is
@@ -122,8 +63,8 @@ def critical_init_(
         as_chain: take the layers as a chain in the order in which the model holds them, without looking at the forward
             pass; there are no skip connections then.
         generator: of the random numbers. Without it they come from torch's own, which `torch.manual_seed` seeds. With
-            it they are drawn on its device, in float32 (in float64 for double parameters), and copied to the
-            parameters: one seed gives one start, whatever device and precision the model has.
+            it they are drawn on its device, in float32 always, and copied to the parameters: one seed gives one
+            start, whatever device and precision the model has.
 
     Returns:
         What each layer was given.
@@ -171,12 +112,8 @@ def critical_init_(
 
 def _draw(parameter: Tensor, deviation: float, generator: torch.Generator | None) -> None:
     """Fill a parameter from N(0, deviation²)."""
-    numbers = torch.randn(
-        parameter.shape,
-        generator=generator,
-        device=parameter.device if generator is None else generator.device,
-        dtype=torch.float64 if parameter.dtype == torch.float64 else torch.float32,
-    )
+    device = parameter.device if generator is None else generator.device
+    numbers = torch.randn(parameter.shape, generator=generator, device=device, dtype=torch.float32)
     parameter.copy_(numbers * deviation)
 
 
@@ -360,6 +297,8 @@ def learning_rates(
     Every layer, and biases as much as weights, shall contribute alike to the change of the outputs. Of layer ℓ of L,
     biases get lr·λ_b and weights lr·λ_W/fan_in, with λ_b = λ_W = 1/L for scale-invariant activations (9.94), and
     λ_b = ℓ^−p⊥ L^(p⊥−1), λ_W = (L/ℓ)^(p⊥−1) for the class K* = 0 (9.95); for tanh and sin these are 1/ℓ and 1 (9.96).
+    Where the second derivative of σ jumps at 0, as in ELU, kernels fall as ℓ^−2 and λ_W = ℓ^(2−p⊥) L^(p⊥−1): not in
+    the book, but by its demand.
     The principle is derived for plain gradient descent; momentum keeps its ratios, Adam does not.
 
     Args:
@@ -403,6 +342,9 @@ def learning_rates(
 def layer_rates(point: CriticalPoint, layer: int, depth: int) -> tuple[float, float]:
     """(λ_b, λ_W) of layer ℓ of L with λ̃ = 1 (9.94, 9.95).
 
+    Weights of layer ℓ add λ_W K to the tangent kernel where biases add λ_b, and K falls as ℓ^−p0, so that
+    λ_W = ℓ^(p0−p⊥) L^(p⊥−1); p0 = 1 gives (9.95).
+
     Args:
         point: the activation's critical point.
         layer, depth: ℓ and L, counted from 1.
@@ -419,4 +361,4 @@ def layer_rates(point: CriticalPoint, layer: int, depth: int) -> tuple[float, fl
             f"{point.universality}, and {point.stability}",
             "use ReLU, tanh or another activation of these classes",
         )
-    return layer**-power * depth ** (power - 1), (depth / layer) ** (power - 1)
+    return layer**-power * depth ** (power - 1), layer ** (point.exponents["p_0"] - power) * depth ** (power - 1)

@@ -227,9 +227,9 @@ def _classified(sigma: Activation) -> Universality:
     if zero is not None and zero.stability != "unstable":
         points = (zero, *positive)
         word = "attracts" if zero.stability == "stable" else "neither attracts nor repels to the order looked at"
-        return Universality(
-            "K*=0", points, f"σ(0) = 0 and σ'(0) ≠ 0, and at C_W = 1/σ'(0)² the fixed point K* = 0 {word}"
-        )
+        low, high = sigma.slopes_at_zero
+        slope = "σ'(0) ≠ 0, and at C_W = 1/σ'(0)²" if low == high else "a slope jumps there, and at C_W = 1/A2"
+        return Universality("K*=0", points, f"σ(0) = 0, {slope} the fixed point K* = 0 {word}")
     if positive:
         return Universality(
             "half-stable", (*positive, *([zero] if zero else [])), "χ⊥/χ∥ = 1 at a kernel K* > 0 that attracts one side"

@@ -15,6 +15,11 @@ from torch import fx, nn
 
 from encore.nn.activations import is_elementwise
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 TRANSPARENT_MODULES = (
     nn.Identity,
     nn.Flatten,
@@ -33,24 +38,8 @@ NOTED_MODULES = (
 )
 """Modules that let signals through and change kernels by a factor that the theory does not give."""
 
-TRANSPARENT_METHODS = frozenset(
-    [
-        "flatten",
-        "view",
-        "reshape",
-        "permute",
-        "transpose",
-        "contiguous",
-        "squeeze",
-        "unsqueeze",
-        "movedim",
-        "unflatten",
-        "float",
-        "double",
-        "to",
-        "clone",
-        "detach",
-    ]
+TRANSPARENT_METHODS: frozenset[str] = _words(
+    "flatten view reshape permute transpose contiguous squeeze unsqueeze movedim unflatten float double to clone detach"
 )
 TRANSPARENT_FUNCTIONS: frozenset[Any] = frozenset(
     {
@@ -83,36 +72,10 @@ NOTED_FUNCTIONS: frozenset[Any] = frozenset(
         "mean",
     }
 )
-_ACTIVATION_METHODS = frozenset(
-    ["relu", "relu_", "tanh", "tanh_", "sigmoid", "sigmoid_", "sin", "sin_", "erf", "arctan", "atan"]
-)
-_ACTIVATION_FUNCTIONS = frozenset(
-    [
-        "relu",
-        "relu6",
-        "leaky_relu",
-        "tanh",
-        "sigmoid",
-        "gelu",
-        "silu",
-        "elu",
-        "selu",
-        "celu",
-        "mish",
-        "softplus",
-        "softsign",
-        "hardtanh",
-        "hardswish",
-        "hardsigmoid",
-        "logsigmoid",
-        "log_sigmoid",
-        "tanhshrink",
-        "erf",
-        "sin",
-        "cos",
-        "atan",
-        "arctan",
-    ]
+_ACTIVATION_METHODS = _words("relu relu_ tanh tanh_ sigmoid sigmoid_ sin sin_ erf arctan atan")
+_ACTIVATION_FUNCTIONS = _words(
+    "relu relu6 leaky_relu tanh sigmoid gelu silu elu selu celu mish softplus softsign hardtanh hardswish hardsigmoid "
+    "logsigmoid log_sigmoid tanhshrink erf sin cos atan arctan"
 )
 ADDITIONS: frozenset[Any] = frozenset({operator.add, operator.iadd, torch.add, "add", "add_"})
 PRODUCTS: frozenset[Any] = frozenset({operator.mul, operator.imul, torch.mul, "mul", "mul_"})

@@ -58,7 +58,7 @@ class BaselineMeasurement(Spread):
 
 
 class ClaimRecord(_Record):
-    """One claim, what the paper says of it and what was measured."""
+    """One claim, what the paper says of it and what was measured; fields as in `Claim`."""
 
     id: str
     text: str
@@ -66,6 +66,7 @@ class ClaimRecord(_Record):
     metric: str
     unit: str
     direction: Direction
+    margin: float = 0.0
     paper: PaperFigure | None
     baselines: list[BaselineMeasurement]
     measured: Spread | None
@@ -199,9 +200,40 @@ def comparative_record(
         undecided: a reason why there can be no verdict (stand-in data); empty otherwise.
         note: more to say.
     """
-    holds, why = comparative_verdict(claim.direction, measured, baselines)
+    holds, why = comparative_verdict(claim.direction, measured, baselines, claim.margin)
     if undecided:
         holds, why = None, f"{undecided}. {why}"
+    note = ". ".join(part for part in (why, note) if part)
+    return _claim_record(claim, _paired(measured, baselines), Spread.of(measured), holds, note)
+
+
+def absolute_record(
+    claim: Claim,
+    measured: Sequence[float],
+    baselines: Mapping[str, Sequence[float]],
+    *,
+    undecided: str = "",
+    note: str = "",
+) -> ClaimRecord:
+    """Judge a claim to reach the paper's figure: the rule of comparative claims, with that figure as the baseline.
+
+    Args:
+        claim: from the card, with the paper's figure.
+        measured: values per seed.
+        baselines: what else was measured, which the verdict does not depend on.
+        undecided: a reason why there can be no verdict (the setting is not the paper's own); empty otherwise.
+        note: more to say.
+    """
+    assert claim.paper is not None
+    figure = [claim.paper.value] * len(measured)
+    holds, why = comparative_verdict(claim.direction, measured, {"the paper's figure": figure}, claim.margin)
+    if undecided:
+        holds, why = None, undecided
+    note = ". ".join(part for part in (why, note) if part)
+    return _claim_record(claim, _paired(measured, baselines), Spread.of(measured), holds, note)
+
+
+def _paired(measured: Sequence[float], baselines: Mapping[str, Sequence[float]]) -> list[BaselineMeasurement]:
     rows = []
     for name, values in baselines.items():
         interval: Interval = paired_difference(measured, values)
@@ -213,7 +245,7 @@ def comparative_record(
                 **Spread.of(values).model_dump(),
             )
         )
-    return _claim_record(claim, rows, Spread.of(measured), holds, ". ".join(part for part in (why, note) if part))
+    return rows
 
 
 def table_record(
@@ -292,6 +324,7 @@ def _claim_record(
         metric=claim.metric,
         unit=claim.unit,
         direction=claim.direction,
+        margin=claim.margin,
         paper=claim.paper,
         baselines=baselines,
         measured=measured,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from encore.base.cards import Claim, PaperFigure
@@ -66,7 +67,7 @@ def print_claims(record: ResultRecord, console: Console) -> None:
     styles = {True: "green", False: "red", None: "yellow"}
     for claim in record.claims:
         table.add_row(
-            f"[bold]{claim.id}[/bold]\n{claim.text}",
+            f"[bold]{claim.id}[/bold]\n{escape(claim.text)}",
             paper_says(claim.paper, claim.unit),
             baselines_here(claim),
             spread(claim.measured, claim.unit),
@@ -74,7 +75,7 @@ def print_claims(record: ResultRecord, console: Console) -> None:
         )
     console.print(table)
     for note, ids in notes(record.claims).items():
-        console.print(f"[bold]{', '.join(ids)}[/bold]: {note}", highlight=False, soft_wrap=True)
+        console.print(f"[bold]{', '.join(ids)}[/bold]: {escape(note)}", highlight=False, soft_wrap=True)
 
 
 def notes(claims: Sequence[ClaimRecord]) -> dict[str, list[str]]:
@@ -100,7 +101,7 @@ def print_card_claims(claims: Sequence[Claim], record: ResultRecord | None, cons
     for claim in claims:
         last = measured.get(claim.id)
         table.add_row(
-            f"[bold]{claim.id}[/bold]\n{claim.text}",
+            f"[bold]{claim.id}[/bold]\n{escape(claim.text)}",
             paper_says(claim.paper, claim.unit),
             spread(last.measured, claim.unit) if last else "–",
             verdict(last.holds) if last else "–",

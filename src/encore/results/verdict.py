@@ -2,7 +2,8 @@
 
 A comparative claim holds if the 95 % interval of the paired difference (method minus baseline, seed by
 seed) lies in the claim's direction against every baseline, is broken if it lies in the other direction
-against any, and stays open otherwise. See DESIGN "Honest claims".
+against any, and stays open otherwise. A claim to be about as good is judged by the same rule, counted from a
+margin on the other side of the baseline instead of from the baseline itself. See DESIGN "Honest claims".
 """
 
 from __future__ import annotations
@@ -55,7 +56,10 @@ def paired_difference(measured: Sequence[float], baseline: Sequence[float]) -> I
 
 
 def comparative_verdict(
-    direction: Direction, measured: Sequence[float], baselines: Mapping[str, Sequence[float]]
+    direction: Direction,
+    measured: Sequence[float],
+    baselines: Mapping[str, Sequence[float]],
+    margin: float = 0.0,
 ) -> tuple[bool | None, str]:
     """Decide a comparative claim.
 
@@ -63,6 +67,7 @@ def comparative_verdict(
         direction: `higher` or `lower`.
         measured: the method's value for each seed.
         baselines: each baseline's values for the same seeds.
+        margin: how far the method may lie on the other side of a baseline, from 0 on.
 
     Returns:
         (holds, why): True, False or None, and a sentence with the intervals.
@@ -75,9 +80,11 @@ def comparative_verdict(
     for name, values in baselines.items():
         difference = paired_difference(measured, values)
         low, high = sorted((sign * difference.low, sign * difference.high))
-        outcomes.append(True if low > 0 else False if high < 0 else None)
+        outcomes.append(True if low > -margin else False if high < -margin else None)
         sentences.append(f"{difference.mean:+.3g} over {name} [{difference.low:+.3g}, {difference.high:+.3g}]")
     why = "Difference, 95 % interval: " + "; ".join(sentences)
+    if margin:
+        why += f"; asked is whether it lies {'above' if sign > 0 else 'below'} {-sign * margin:+g}"
     if any(outcome is False for outcome in outcomes):
         return False, why
     return (True if outcomes and all(outcomes) else None), why

@@ -98,7 +98,7 @@ def ask(
         InputError: whatever the user can mend.
 
     Example:
-        >>> ask("pdlt", "critical-point", activation="relu").values["points"][0]["C_W"]
+        >>> ask("pdlt", "critical-point", activation="relu").values["C_W"]
         2.0
     """
     question = question.replace("_", "-")

@@ -54,7 +54,7 @@ def fit(
 
     Args:
         name: a paper (`segnet`) or a task (`segmentation`, which takes `settings={"model": …}`).
-        data: a folder in the layout of the task, or a named set.
+        data: a folder or file in the layout of the task, or a named set.
         epochs: short for `settings={"training.epochs": …}`.
         settings: changes to the configuration.
         out: the run's folder; `runs/<name>-<date>-<time>` by default.

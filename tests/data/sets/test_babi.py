@@ -58,6 +58,8 @@ def test_a_question_knows_its_story_its_answer_and_what_supports_it():
         ("1 Mary moved.\n2 Where?\t\t1\n", "line 2 is a question without an answer"),
         ("1 Mary moved.\n2 Where?\there\t7\n", "'7' is no statement of its story"),
         ("1 Mary moved.\n2 Where?\there\tone\n", "'one' is no statement of its story"),
+        ("9" * 5000 + " Mary moved.\n", "line 1 begins without a number"),
+        ("1 Mary moved.\n2 Where?\there\t" + "9" * 5000 + "\n", "is no statement of its story"),
         ("1 ...\n2 Where?\there\t1\n", "line 1 holds no words"),
     ],
 )

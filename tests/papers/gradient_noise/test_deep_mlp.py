@@ -77,6 +77,16 @@ def test_a_member_is_a_single_network_trained_with_the_wrapper(seed: int, settin
         torch.testing.assert_close(own[1][seed, setting], mine.bias.detach(), atol=2e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("batch", "classes"), [(20, 5), (40, 10), (24, 4)])
+def test_a_gradient_that_cancels_has_a_length(batch: int, classes: int):
+    """From zero, a batch with as many pictures of each class asks for no step at all."""
+    ensemble = Ensemble(replace(SHAPE, num_classes=classes), (Setting("zero", 0.1, clip=10.0),), (0,), batch_size=batch)
+    labels = (torch.arange(batch) % classes)[None]
+    for _ in range(30):
+        ensemble.train_step(torch.rand(1, batch, 20), labels)
+    torch.testing.assert_close(ensemble.biases[-1], torch.zeros(1, 1, classes), atol=1e-6, rtol=0)
+
+
 def test_who_else_is_trained_changes_nothing():
     data = pictures()
     crowd = Ensemble(SHAPE, SETTINGS, SEEDS, batch_size=6)

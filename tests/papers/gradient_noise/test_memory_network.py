@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from torch import Tensor
 from torch.nn import functional
 
@@ -254,6 +255,8 @@ def test_a_training_that_was_killed_ends_with_the_same_weights(tmp_path: Path, m
 
     with pytest.raises(KeyboardInterrupt):
         train_networks(problem, SETTINGS, [0], arms, checkpoint=checkpoint, after_epoch=kill)
+    with safe_open(checkpoint, framework="pt") as file:
+        seconds_before = float(file.metadata()["seconds"])
     epochs = []
     continued = train_networks(
         problem,
@@ -264,6 +267,7 @@ def test_a_training_that_was_killed_ends_with_the_same_weights(tmp_path: Path, m
         after_epoch=lambda networks: epochs.append(networks.epoch),
     )
     assert epochs == [2, 3]
+    assert continued.seconds > seconds_before > 0
     assert torch.equal(whole.words, continued.words)
     assert torch.equal(whole.times, continued.times)
     assert continued.curves == whole.curves

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from encore.base.seeds import derive_seed
 from encore.papers.gradient_noise.neural_ensembles import (
+    Batch,
     Draws,
+    EnsembleModel,
     Member,
+    Problem,
     Schedule,
     add_member_noise_,
     clip_members_,
     train_ensemble,
 )
+from encore.papers.gradient_noise.neural_gpu_tasks import GPUProblem
 from encore.papers.gradient_noise.neural_ram_tasks import RAMProblem
 from encore.training.gradient_noise import GradientNoise
 
@@ -115,3 +121,68 @@ def test_a_killed_training_continues_to_the_same_end(tmp_path: Path):
     assert checkpoint.is_file()
     resumed = train_ensemble(problem(), members, SCHEDULE, device=CPU, checkpoint=checkpoint)
     assert (resumed.errors, resumed.curves, resumed.steps) == (whole.errors, whole.curves, whole.steps)
+
+
+def test_longer_inputs_of_other_members_change_no_dropout():
+    task = GPUProblem("addition", digits=4, long_digits=4, held_out=8, maps=4, width=2, sets=2)
+    members = [Member(seed, dropout=0.1) for seed in range(3)]
+    schedule = SCHEDULE.model_copy(update={"steps": 8, "advance_every": 1, "advance_below": 1e9})
+    together = train_ensemble(task, members, schedule, device=CPU)
+    alone = [train_ensemble(task, [member], schedule, device=CPU).curves for member in members]
+    for place in range(len(members)):
+        found = [row["error"][0] for row in alone[place]]
+        assert found == pytest.approx([row["error"][place] for row in together.curves], abs=1e-6)
+
+
+def test_a_longer_mask_begins_like_a_shorter_one():
+    lengths = torch.tensor([2.0, 8.0])[:, None, None]
+    short, long = (Draws([Member(1, dropout=0.2)] * 2, 5, CPU).keep(n, 50, scale=2 / lengths) for n in (60, 80))
+    assert short is not None
+    assert long is not None
+    assert torch.equal(short, long[:, :60])
+    assert [float((mask == 0).float().mean()) for mask in long] == pytest.approx([0.2, 0.05], abs=0.02)
+
+
+@pytest.mark.parametrize("patient", [False, True])
+def test_what_is_judged_by_longer_numbers_is_trained_to_the_end(patient: bool):
+    task = GPUProblem("copy", digits=1, long_digits=2, held_out=8, patient=patient, maps=6, width=1, sets=1)
+    schedule = SCHEDULE.model_copy(update={"steps": 200, "learning_rate": 0.02, "clip": 10.0})
+    outcome = train_ensemble(task, [Member(0)], schedule, device=CPU)
+    solved = [row["step"][0] for row in outcome.curves if row["error"] == [0.0]]
+    assert solved
+    assert outcome.steps == (200 if patient else solved[0])
+
+
+class Counter(EnsembleModel):
+    """Grows by every step, and is as good as ever on one part; its error on the other tells how far it has come."""
+
+    def __init__(self) -> None:
+        super().__init__([0])
+        self.count = self.constant(0.0, 1)
+
+    def loss(self, batch: Batch, stages: Tensor, step: int, draws: Draws) -> tuple[Tensor, Tensor]:
+        return -self.count[:, 0], stages.float()
+
+    def errors(self, batch: Batch) -> Tensor:
+        return torch.where(batch["told"][:, 0], self.count[:, 0], 0.5)
+
+
+class Counting(Problem):
+    """What a counter is trained on."""
+
+    def model(self, seeds: Sequence[int]) -> Counter:
+        return Counter()
+
+    def samples(self, generator: torch.Generator, count: int, stage: int) -> Batch:
+        return {"told": torch.zeros(count, dtype=torch.bool)}
+
+    def held_out(self, part: str) -> Batch:
+        return {"told": torch.tensor([part == "test"])}
+
+
+@pytest.mark.parametrize(("patient", "kept"), [(False, 4), (True, 12)])
+def test_of_equally_good_steps_the_first_is_kept_or_the_last_by_the_patient(patient: bool, kept: int):
+    task = Counting()
+    task.patient = patient
+    outcome = train_ensemble(task, [Member(0)], SCHEDULE, device=CPU)
+    assert outcome.errors["test"][0] == pytest.approx(kept * SCHEDULE.learning_rate, rel=0.01)

@@ -8,7 +8,7 @@ import pytest
 
 from encore.base import registry
 from encore.base.configuration import Configuration, configure
-from encore.base.errors import UnknownNameError
+from encore.base.errors import ConfigurationError, UnknownNameError
 from encore.base.progress import SilentProgress
 from encore.base.runs import RunFolder
 from encore.base.runtime import Runtime
@@ -110,6 +110,43 @@ def test_the_papers_noise_is_used_at_its_scale():
 
 
 def test_a_grid_of_unknown_keys_is_refused():
-    settings = configuration("smoke", {"neural_ram.grid": {"training.learning_rat": [1]}}).neural_ram
     with pytest.raises(UnknownNameError, match="learning_rate"):
-        settings.points()
+        configuration("smoke", {"neural_ram.grid": {"training.learning_rat": [1]}})
+
+
+@pytest.mark.parametrize(
+    ("grid", "reason"),
+    [
+        ({"length": []}, "no values for 'length'"),
+        ({"length": [1, 99]}, "99 elements does not fit"),
+        ({"runs": [1, 2]}, "cannot vary 'runs'"),
+        ({"training.clip": [-1]}, "training.clip"),
+    ],
+)
+def test_a_grid_that_cannot_be_trained_is_refused_before_anything_is(grid: dict[str, list[int]], reason: str):
+    with pytest.raises(ConfigurationError, match=reason):
+        configuration("smoke", {"neural_ram.grid": grid})
+
+
+@pytest.mark.parametrize("key", ["steps", "batch_size", "learning_rate", "clip", "evaluate_every", "advance_every"])
+def test_a_training_of_nothing_is_refused(key: str):
+    with pytest.raises(ConfigurationError, match=f"neural_gpu.training.{key}"):
+        configuration("smoke", {f"neural_gpu.training.{key}": 0})
+
+
+@pytest.mark.parametrize(
+    ("scale", "name", "words"),
+    [
+        ("laptop", "neural_programmer", ["12 kinds", "drops 0.2", "clipping at 100"]),
+        ("laptop", "neural_ram", ["in an array", "feed-forward controller instead of an LSTM", "only 2,500 different"]),
+        ("laptop", "neural_gpu", ["up to 3 digits and judged on 3;", "both arms drop 0.01", "only 64 different"]),
+        ("paper", "neural_programmer", ["All combinations of", "training.clip 1.0, 10.0, 100.0"]),
+        ("paper", "neural_ram", ["in a linked list", "steps of an LSTM"]),
+        ("paper", "neural_gpu", ["up to 20 digits and judged on 200;", "cutoff 1.0, 1.2, 1.5"]),
+    ],
+)
+def test_a_note_says_what_was_trained_and_what_judged(scale: str, name: str, words: list[str]):
+    settings = getattr(configuration(scale), name)
+    note = MODULES[name].PART.setting(settings)
+    assert all(word in note for word in words), note
+    assert ("only" in note) == (scale == "laptop" and name != "neural_programmer")

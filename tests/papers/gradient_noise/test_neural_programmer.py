@@ -168,6 +168,11 @@ def test_words_after_the_question_change_nothing():
     assert torch.equal(model.run(batch).scalar, before)
 
 
+def test_more_kinds_of_questions_than_there_are_are_refused():
+    with pytest.raises(ConfigurationError, match="take 1 … 23"):
+        ProgrammerProblem(rows=4, columns=1, text_words=0, kinds=24, held_out=8)
+
+
 def test_tables_without_rows_are_refused():
     with pytest.raises(ConfigurationError, match="at least one of each"):
         ProgrammerProblem(rows=0, columns=1, text_words=0, kinds=None, held_out=8)

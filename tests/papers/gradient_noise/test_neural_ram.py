@@ -113,13 +113,6 @@ def test_inc_and_dec_go_round():
     assert int(memories[-1, 0, :, 0, 0].argmax()) == 3
 
 
-def test_hard_wiring_takes_the_likeliest_source_alone():
-    model = NeuralRAM([0], size=6, registers=2, timesteps=3, hidden=8)
-    memories, _, entropy = model.run(torch.randint(6, (1, 4, 6)), hard=True)
-    assert torch.equal(memories, memories.round())
-    assert float(entropy) == pytest.approx(0, abs=1e-4)
-
-
 def test_access_asks_for_the_named_element():
     batch = access_samples(torch.Generator().manual_seed(2), 100, 10, 7)
     for memory, target in zip(batch["memory"].tolist(), batch["target"].tolist(), strict=True):

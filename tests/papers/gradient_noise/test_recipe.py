@@ -63,6 +63,9 @@ def test_the_deep_networks_are_performed_on_the_embedded_digits_and_leave_a_mode
     assert records["poor_initialisation"].holds is None
     assert "stands in for mnist" in records["poor_initialisation"].note
     assert {one.name for one in records["poor_initialisation"].baselines} == {"no_noise", "dropout"}
+    for claim, clipped in (("poor_initialisation", True), ("zero_initialisation", False)):
+        assert "where one that has diverged counts 0 (0 with noise, 0 without)" in records[claim].note
+        assert ("where gradients are clipped: 100 " in records[claim].note) is clipped
     (table,) = outcome.record.tables
     assert {row.name for row in table.rows} == {*ROWS, "simple_dropout", "five_layers"}
     assert len(outcome.record.arms) == 3 * (2 * len(ROWS) + 1 + 2)

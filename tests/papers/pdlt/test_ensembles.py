@@ -20,7 +20,8 @@ from encore.papers.pdlt.ensembles import (
     tangent_kernels,
 )
 from encore.papers.pdlt.exact import scale_invariant_vertex
-from encore.papers.pdlt.own_networks import measure_networks, tangent_kernels_of
+from encore.papers.pdlt.own_networks import measure_networks
+from encore.papers.pdlt.own_tangents import tangent_kernels_of
 from encore.papers.pdlt.recursions import recursions
 from encore.papers.pdlt.residual import vertices
 from encore.papers.pdlt.statistics import jackknife
@@ -190,6 +191,23 @@ def test_convolutions_of_users_are_measured_position_by_position():
     assert last.fan_in == 96
 
 
+def test_networks_that_torch_cannot_vectorise_are_measured_one_by_one():
+    class Branching(nn.Module):
+        def __init__(self, vectorised: bool) -> None:
+            super().__init__()
+            self.vectorised, self.first, self.last = vectorised, nn.Linear(4, 6), nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            z: Tensor = self.first(x)
+            answer: Tensor = self.last(torch.tanh(z) if self.vectorised or bool(z.square().sum() > 0) else z)
+            return answer
+
+    slow, fast = (measure_networks(lambda kind=kind: Branching(kind), torch.ones(1, 4), 70) for kind in (False, True))
+    for one, other in zip(slow, fast, strict=True):
+        assert one.metric == pytest.approx(other.metric, rel=1e-5)
+        assert one.kurtosis == pytest.approx(other.kurtosis, rel=1e-4, abs=1e-4)
+
+
 def test_networks_that_cannot_be_measured_are_refused():
     with pytest.raises(ConfigurationError, match="no linear"):
         measure_networks(nn.ReLU, torch.ones(1, 3), 4)
@@ -197,6 +215,16 @@ def test_networks_that_cannot_be_measured_are_refused():
         measure_networks(lambda: nn.Linear(4, 2), torch.ones(1, 3), 4)
     with pytest.raises(ConfigurationError, match="lazy"):
         measure_networks(lambda: nn.LazyLinear(2), torch.ones(1, 3), 4)
+    normed = torch.nn.utils.parametrizations.weight_norm
+    sizes, one_layer = iter(range(3, 9)), nn.Linear(3, 2)
+    with pytest.raises(ConfigurationError, match="computed from other parameters"):
+        measure_networks(lambda: normed(nn.Linear(3, 2)), torch.ones(1, 3), 4)
+    with pytest.raises(ConfigurationError, match="differ in more than their weights"):
+        measure_networks(lambda: nn.Linear(3, next(sizes)), torch.ones(1, 3), 4)
+    with pytest.raises(ConfigurationError, match="same weights"):
+        measure_networks(lambda: one_layer, torch.ones(1, 3), 4)
+    with pytest.raises(ConfigurationError, match="1 to 64 outputs"):
+        tangent_kernels_of(lambda: nn.Linear(3, 65), torch.ones(1, 3), 4)
     with pytest.raises(ConfigurationError, match="returned a int"):
         measure_networks(lambda: 3, torch.ones(1, 3), 4)  # type: ignore[arg-type, return-value]
 

@@ -97,6 +97,54 @@ def test_a_users_network_is_measured_beside_theory():
     assert len(answer.values["layers"]) == 2
 
 
+def test_the_tangent_kernel_of_a_users_network_is_measured_beside_theory():
+    answer = asked(
+        "network",
+        network=f"{HERE}:perceptron",
+        activation="tanh",
+        input_shape=[20],
+        networks=20,
+        tangent_networks=300,
+    )
+    found = answer.values["tangent_kernel"]
+    for name in ("mean", "A", "B"):
+        value, error = found[name]["measured"]
+        assert abs(value - found[name]["theory"]) < 5 * error + 0.02 * abs(found[name]["theory"]), name
+    # PyTorch draws uniform weights, whose squares vary by 2/5 of those of normal ones
+    assert found["spread"]["measured"][0] == pytest.approx(found["spread"]["theory"] * math.sqrt(0.4), rel=0.1)
+    assert "theory for normal weights" in answer.text
+
+
+def test_a_single_output_has_no_partner():
+    asked_for = {"network": f"{HERE}:one_output", "input_shape": [20], "networks": 30, "tangent_networks": 30}
+    answer = asked("network", **asked_for)
+    assert "nan" not in answer.text
+    assert answer.rows[-1]["four-point"] == "–"
+    assert answer.values["tangent_kernel"]["A"]["measured"] == [None, None]
+    measured = asked("kernel", width=10, depth=3, outputs=1, networks=30).values["layers"]
+    assert measured[-1]["measured"]["normalised_vertex"] == [None, None]
+    assert measured[-2]["measured"]["normalised_vertex"][0] is not None
+
+
+def test_networks_of_any_kind_are_measured():
+    for name in ("in_float64", "Branching"):
+        answer = asked("network", network=f"{HERE}:{name}", activation="tanh", input_shape=[20], networks=30)
+        assert len(answer.rows) == 2
+    told = asked("network", network=f"{HERE}:perceptron", activation="perceptron", input_shape=[20], networks=5)
+    assert "Theory has no answer" in told.text
+    assert "theory: mean z²" not in told.rows[0]
+
+
+def test_skips_are_initialised_where_they_fit():
+    rows = asked("initialise", activation="relu", widths=[10, 20, 20, 5], skip=0.6).values["layers"]
+    assert [row["C_W"] for row in rows] == pytest.approx([2, 2 * 0.64, 2])
+
+
+def test_what_the_book_does_not_give_is_said():
+    assert "no correction" in asked("critical-point", activation="gelu", width=10).text
+    assert "leaves them out" in asked("residual", activation="relu").text
+
+
 def test_skip_connections_name_odd_correlations():
     assert asked("residual", activation="relu").values["odd_correlations"]
     assert not asked("residual", activation="tanh").values["odd_correlations"]
@@ -120,6 +168,27 @@ def test_skip_connections_name_odd_correlations():
             "kernel",
             {"activation": "relu", "weight_variance": 1e9, "bias_variance": 0, "depth": 30},
             "beyond all numbers",
+        ),
+        ("kernel", {"width": 10**9, "networks": 2}, "too many to draw"),
+        ("kernel", {"activation": "sigmoid"}, "give both weight_variance and bias_variance"),
+        ("kernel", {"first_kernel": math.inf}, "finite number"),
+        ("kernel", {"weight_variance": math.nan}, "weight_variance"),
+        ("kernel", {"depth": 10**9}, "depth"),
+        ("learning-rates", {"bias_rate": math.inf}, "finite number"),
+        ("initialise", {"widths": [3, 4, 5], "skip": 0.5}, "no skip connection fits"),
+        ("initialise", {"network": f"{HERE}:failing"}, "no such size"),
+        ("residual", {"activation": "selu"}, "smooth at 0"),
+        ("network", {"network": ":make"}, "no module:function"),
+        ("network", {"network": f"{HERE}:failing"}, "no such size"),
+        ("network", {"network": f"{HERE}:always_the_same", "input_shape": [20], "networks": 3}, "same weights"),
+        ("network", {"network": f"{HERE}:perceptron", "input_shape": [-20]}, "input_shape"),
+        ("network", {"network": f"{HERE}:perceptron", "input_shape": [10**5, 10**5]}, "numbers"),
+        ("network", {"network": f"{HERE}:perceptron", "activation": "tanhh"}, "did you mean"),
+        ("network", {"network": f"{HERE}:perceptron", "tangent_networks": 1}, "no spread"),
+        (
+            "network",
+            {"network": f"{HERE}:Branching", "input_shape": [20], "networks": 3, "tangent_networks": 2},
+            "cannot vectorise",
         ),
         ("information", {"outputs": 3}, "halved"),
         ("depth", {"width": 0}, "width"),

@@ -85,10 +85,14 @@ def test_widths_that_are_too_narrow_take_no_part():
 
 def test_agreement_allows_what_the_largest_of_many_does_by_chance():
     normal = torch.randn(200, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    assert agreement({"one": normal}).holds
-    found = agreement({"one": normal, "other": torch.tensor([6.0])})
+    theory = torch.full((200,), 4.0, dtype=torch.float64)
+    true = Estimate(theory + normal, torch.ones(200, dtype=torch.float64)), theory
+    assert agreement({"one": true}).holds
+    far = Estimate(torch.tensor([8.0]).double(), torch.tensor([1.0]).double()), torch.tensor([2.0]).double()
+    found = agreement({"one": true, "other": far})
     assert not found.holds
     assert (found.where, found.points) == ("other", 201)
+    assert found.precision == "25 % of theory (one) to 50 % (other)"
 
 
 def test_laws_are_told_apart():
@@ -114,6 +118,9 @@ def test_ensembles_are_measured_drawn_and_resumed(tmp_path: Path):
     assert all(claim.measured is not None and claim.note for claim in by_id.values())
     assert by_id["critical_exponents"].holds is None  # five layers have no exponents
     assert by_id["relu_fluctuations"].baselines[0].name == "linear"
+    assert "layers 2 of width 8" in by_id["relu_fluctuations"].note
+    assert by_id["ensemble_kernel"].holds is not True  # 60 networks do not tell G1 from 0
+    assert "is told from 0 by up to" in by_id["ensemble_kernel"].note
     for name in PICTURES:
         assert Image.open(outcome.folder / f"{name}.png").width > 500
     (outcome.folder / "result.json").unlink()

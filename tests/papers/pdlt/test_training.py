@@ -20,7 +20,7 @@ from encore.nn.critical_init import critical_init_, learning_rates
 from encore.papers.pdlt import training_runs
 from encore.papers.pdlt.training_arms import CRITICAL, DEFAULT, KAIMING, LESS, MORE, XAVIER, deep_arms
 from encore.papers.pdlt.training_networks import Ensemble, LayerRate, LayerStart, NetworkPlan, batches
-from encore.papers.pdlt.training_part import TRAINING_PART
+from encore.papers.pdlt.training_part import TRAINING_PART, _edges_in_words
 from encore.papers.pdlt.training_runs import TrainedNetwork, best_rate, rate_of_lowest_loss
 from encore.papers.pdlt.training_settings import DEFAULTS, TrainingSettings
 from encore.papers.pdlt.training_transfer import BOOK, spreads, transfer_plans
@@ -186,6 +186,16 @@ def test_spread_is_the_largest_best_rate_over_the_smallest():
         ("tanh", BOOK, (64, 20)): {0: {0.1: 0.4, 0.2: 0.5, 0.4: 0.9}},
     }
     assert spreads(curves, "tanh", BOOK) == [2.0]
+
+
+def test_rates_at_the_end_of_the_grid_are_named():
+    settings = TrainingSettings()
+    results = {
+        "tanh": {CRITICAL: [network(3.0, 50, 1.0)], DEFAULT: [network(1.0, 50, 1.0)], LESS: [network(3e-9, 9, 2)]}
+    }
+    assert _edges_in_words(results, settings) == ". A better rate may lie beyond the grid for tanh critical"
+    assert _edges_in_words(results, settings, (DEFAULT,)) == ""
+    assert "weight_variance_minus_25" in _edges_in_words(results, settings, (LESS,))
 
 
 # the part

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -179,6 +181,29 @@ def test_distances_keep_single_precision_under_autocast():
         assert torch.equal(squared_distances(codes, codes[:3]), exact)
 
 
+def test_scores_keep_single_precision_in_half_precision_networks_and_under_autocast():
+    torch.manual_seed(0)
+    model = create_model("prototypes")
+    distances = 1000 + torch.rand(8, 15)
+    exact = model.scores(distances)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(model.scores(distances), exact)
+        assert model(pictures()).dtype == torch.float32
+    half = create_model("prototypes").bfloat16().eval()
+    x = pictures().bfloat16()
+    assert half(x).dtype == torch.float32
+    assert len(half.reasons(x)) == 6
+
+
+def test_prototypes_of_other_classes_come_to_belong_to_the_new_ones(tmp_path: Path):
+    create_model("prototypes", per_class=True).save(tmp_path)
+    model = create_model("prototypes", weights=tmp_path, num_classes=3, fresh=("head",))
+    assert model.owners.tolist() == [0, 1, 2] * 5
+    assert model.class_of_prototypes().tolist() == model.owners.tolist()
+    same = create_model("prototypes", weights=tmp_path)
+    assert same.owners.tolist() == [*range(10), *range(5)]
+
+
 def test_terms_of_owned_prototypes_look_at_their_own_class():
     distances = torch.tensor([[1.0, 9.0, 5.0], [2.0, 3.0, 0.5], [4.0, 7.0, 6.0]])
     targets = torch.eye(4)[[0, 1, 3]]
@@ -284,11 +309,27 @@ def test_pictures_may_have_any_size(height: int, width: int):
     assert model.own_loss(x, torch.eye(10)[:2])["loss"].isfinite()
 
 
+TINY = {"depths": [1, 1], "hidden_sizes": [8, 8], "embedding_size": 8, "layer_type": "basic"}
+
+
+@pytest.mark.parametrize("name", ["prototypes", "prototypes_twin"])
+def test_a_trained_encoder_is_not_asked_for_again(tmp_path: Path, name: str):
+    trained = create_model("resnet", **TINY)
+    trained.preprocessing = replace(trained.preprocessing, mean=(0.1, 0.2, 0.3), scale=2.0)
+    trained.save(tmp_path / "encoder")
+    asked = {"image_size": [32, 32], "num_channels": 3, "encoder": "resnet"}
+    model = create_model(name, **asked, encoder_arguments={"weights": str(tmp_path / "encoder")}).eval()
+    assert torch.equal(next(model.encoder.backbone.parameters()), next(trained.parameters()))
+    model.save(tmp_path / "whole")
+    shutil.rmtree(tmp_path / "encoder")
+    again = load(tmp_path / "whole")
+    assert torch.equal(again(pictures(side=32, channels=3)), model(pictures(side=32, channels=3)))
+
+
 @pytest.mark.parametrize("decoder", ["upsampled", "transposed"])
 def test_a_registered_network_may_encode(decoder: str):
-    tiny = {"depths": [1, 1], "hidden_sizes": [8, 8], "embedding_size": 8, "layer_type": "basic"}
     model = create_model(
-        "prototypes", image_size=[32, 32], num_channels=3, encoder="resnet", encoder_arguments=tiny, decoder=decoder
+        "prototypes", image_size=[32, 32], num_channels=3, encoder="resnet", encoder_arguments=TINY, decoder=decoder
     ).eval()
     x = torch.rand(2, 3, 32, 32)
     assert model.decode(model.encode(x)).shape == x.shape
@@ -307,7 +348,11 @@ def test_the_twin_has_a_layer_in_the_place_of_the_prototypes():
     [
         ({"num_prototypes": 0}, "num_prototypes is 0"),
         ({"num_prototypes": 5, "per_class": True}, "at least 10"),
+        ({"num_prototypes": 1.5}, "num_prototypes is 1.5"),
         ({"r1_weight": -1.0}, "negative weight"),
+        ({"r2_weight": float("nan")}, "not finite"),
+        ({"widths": [8, 2.5]}, "widths is"),
+        ({"encoder": 3}, "encoder is 3"),
         ({"num_channels": 2}, "num_channels is 2"),
         ({"image_size": [0, 28]}, "image_size is"),
         ({"widths": []}, "widths is"),

@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from torch import Tensor
 
 from encore.base.configuration import configure
-from encore.base.errors import ConfigurationError, DivergenceError
+from encore.base.errors import ConfigurationError, DataError, DivergenceError
 from encore.base.progress import SilentProgress
 from encore.base.runtime import Runtime
 from encore.data.classification_augmentation import ClassificationAugmentation, ElasticDeformation, gaussian_band
@@ -174,6 +174,15 @@ def test_the_purest_cases_stay():
     assert pruned(purity, 0.5, owners=torch.tensor([0, 1, 0, 1])) == [0, 1, 2]
 
 
+def test_prototypes_of_a_class_without_samples_are_refused_before_training():
+    configuration = configure(PrototypesFit, {**SHORT, "train_samples": 2})
+    splits = TASK.open_data("digits", configuration, RUNTIME, SilentProgress())
+    with pytest.raises(DataError, match="8 have no training sample"):
+        TASK.make_model(splits, configuration, seed=0)
+    free = configure(PrototypesFit, {"train_samples": 2})
+    TASK.make_model(splits, free, seed=0)
+
+
 def test_a_model_without_cases_cannot_have_them_replaced():
     configuration = configure(ClassificationFit, {"model": "prototypes_twin", "replace_cases": True})
     splits = TASK.open_data("digits", configuration, RUNTIME, SilentProgress())
@@ -230,6 +239,11 @@ def test_a_single_class_is_refused_in_one_line(tmp_path: Path, encore: Callable[
         ("model_arguments.num_prototypes=0", "num_prototypes is 0"),
         ("model_arguments.encoder=resnet81", "did you mean"),
         ("model_arguments.prototype_count=3", "unknown argument"),
+        ("model_arguments.encoder=3", "encoder is 3"),
+        ("model_arguments.num_classes=3", "has 10 classes"),
+        ("loss=binary_cross_entropy", "a loss of its own"),
+        ("augmentation.elastic_strength=Infinity", "elastic_strength"),
+        ("augmentation.elastic_smoothness=1e9", "elastic_smoothness"),
     ],
 )
 def test_what_cannot_be_built_is_said_in_one_line(

@@ -149,6 +149,35 @@ def test_prototypes_can_become_training_rows_and_mixed_ones_be_dropped(tmp_path:
         TASK.make_model(splits, configuration, 0)
 
 
+def test_the_purest_prototype_of_every_class_stays(tmp_path: Path):
+    words = {"model": "prototypes_table", "least_purity": 1.0, "training.epochs": 1}
+    model = trained(opened("iris"), tmp_path / "run", **words).model
+    assert sorted(set(model.owners.tolist())) == [0, 1, 2]
+    assert load(tmp_path / "run").num_prototypes == model.num_prototypes
+
+
+def test_sizes_that_contradict_the_table_and_classes_without_rows_are_refused(wine):
+    for key, due in (("num_features", 13), ("num_classes", 3)):
+        changes = {f"model_arguments.{key}": due + 1}
+        with pytest.raises(ConfigurationError, match=f"{key} is {due + 1}, but wine has {due}"):
+            TASK.make_model(wine[0], configure(TabularFit, {**QUICK, **changes}), 0)
+        TASK.make_model(wine[0], configure(TabularFit, {**QUICK, f"model_arguments.{key}": due}), 0)
+    with pytest.raises(ConfigurationError, match="none is of the class"):
+        opened("iris", train_samples=2)
+
+
+def test_columns_may_be_called_like_numbers(encore, clean_directory: Path):
+    Path("t.csv").write_text("size,2020,2021\n" + "".join(f"{i},{i % 7},{'ab'[i % 2]}\n" for i in range(30)))
+    words = ("--set", "target=2021", "--epochs", 1, "--device", "cpu", "--out", "run")
+    answer = encore("fit", "tabular-classification", "t.csv", "--set", "ignore=2020", *words)
+    assert answer.code == 0, answer.err
+    assert "column 'size' seems to number the rows" in answer.err
+    described = json.loads(Path("run", "config.json").read_text())["encore"]["details"]["table"]
+    assert [one["name"] for one in described["columns"]] == ["size"]
+    assert configure(TabularFit, {"ignore": [2020, "b"]}).ignore == ("2020", "b")
+    assert configure(TabularFit, {"ignore": "[id, first name]"}).ignore == ("id", "first name")
+
+
 def test_training_goes_on_from_weights_of_a_table_with_the_same_columns_only(wine, tmp_path: Path):
     splits, outcome, folder = wine
     configuration = configure(TabularFit, {**QUICK, "weights": str(folder)})

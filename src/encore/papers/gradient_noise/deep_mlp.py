@@ -204,6 +204,7 @@ class Ensemble:
             norms = torch.stack(
                 [_squared_norms(hidden, delta) for hidden, delta in zip(entering, deltas, strict=True)]
             ).sum(0)
+            norms = norms.clamp_min(0)  # where terms cancel, rounding may leave less than nothing
             rates = rates * (self._limits / (norms.sqrt() + 1e-6)).clamp(max=1.0)  # as clip_grad_norm_ does
         lengths = rates[:, :, None, None]
         for weights, biases, hidden, delta in zip(self.weights, self.biases, entering, deltas, strict=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -47,7 +47,7 @@ class DeepMLPSettings(Configuration):
 
     steps: int = Field(default=40_000, ge=1)
     batch_size: int = Field(default=32, ge=1)
-    learning_rates: tuple[float, ...] = Field(default=(0.1, 0.01), min_length=1)
+    learning_rates: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(0.1, 0.01), min_length=1)
     noise: float = Field(default=0.01, gt=0)
     noise_decay: float = Field(default=0.55, ge=0)
     depth: int = Field(default=20, ge=1)

@@ -7,10 +7,11 @@
 Adjacent weight tying: A^(k+1) = C^k, B = A^1, Wᵀ = C^K, and the same for the time encodings; so K + 1 tables of words
 and K + 1 of times are all there is.
 
-Position encoding (section 4.1): m_i = Σ_j l_j ∘ A x_ij, l_kj = (1 − j/J) − (k/d)(1 − 2j/J). The original code
-(recalled) has twice that, centred: l_kj = 1 + 4 (k − (d + 1)/2) (j − (J + 1)/2) / (dJ). So it is done here: with
-embeddings of half the length the linear stage takes four times as long to understand tasks of several facts. J is the
-sentence's own length, as in the paper.
+Position encoding (section 4.1): m_i = Σ_j l_j ∘ A x_ij, l_kj = (1 − j/J) − (k/d)(1 − 2j/J). The authors' code
+(facebook/MemNN, MemN2N-babi-matlab, build_model.m) has twice that, centred: l_kj = 1 + 4 (k − (d + 1)/2)
+(j − (J + 1)/2) / (dJ). So it is done here, since the paper on gradient noise keeps to the original recipe, and since
+with embeddings of half the length the linear stage takes four times as long to understand tasks of several facts. J is
+the sentence's own length, as in the paper; in that code it is the length of the task's longest sentence.
 
 The encoding is linear in two bags of words, Σ_j x_ij and Σ_j (j − (J + 1)/2)/J x_ij, which do not change while the
 network learns. So a sentence is these two bags, u·m_i is taken in the space of words, and no sentence is ever

@@ -65,7 +65,7 @@ def make_problem(
 ) -> Problem:
     """Encode the questions of one task, or of several that are learnt together.
 
-    The last tenth of each task's training questions validates, as in the original recipe's code (recalled). The memory
+    The last tenth of each task's training questions validates, as in the authors' code (config_babi.m). The memory
     has as many places as the longest story has statements and what empty memories may be added to it, at most
     `memory_size`; the newest statements are kept.
 

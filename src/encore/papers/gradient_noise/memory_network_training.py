@@ -40,19 +40,23 @@ _QUESTIONS_AT_ONCE = 128
 class MemoryNetworkSettings(Configuration):
     """The recipe of Sukhbaatar et al. (section 4.2), with the noise and the epochs of the paper on gradient noise.
 
-    The linear stage ends after 20 epochs, as in the original code (recalled). Their paper ends it when the validation
-    loss no longer falls, but that loss stays level for a dozen epochs before the tasks of several facts are understood.
+    The linear stage ends after 20 epochs, as in the authors' code (facebook/MemNN, config_babi.m). Their paper ends it
+    when the validation loss no longer falls, but that loss stays level for a dozen epochs before the tasks of several
+    facts are understood. Their code draws batches with replacement and cuts the gradient of each table by itself; here
+    an epoch sees each question once, and the gradient is cut as a whole, as their paper has it.
 
     Attributes:
         tasks: numbers of the bAbI tasks.
-        joint: whether one network learns all tasks together.
+        joint: whether one network learns all tasks together; Sukhbaatar et al. take 60 epochs for that (their code 30
+            linear ones before) and halve the rate every 15.
         epochs: passes over the training questions, those of the linear stage included.
         embed_dim: d; by default 20 for one task and 50 for several.
         num_hops: K.
         memory_size: the most statements that are remembered.
         batch_size: questions in a step; their losses are added, not averaged.
-        learning_rate: of plain gradient descent, once there is a softmax; halved every `halve_every` epochs from then.
-        linear_learning_rate: that of the linear stage.
+        learning_rate: of plain gradient descent; halved every `halve_every` epochs.
+        linear_learning_rate: that of a training with a linear start, of both its stages as in the authors' code; halved
+            in the second.
         linear_epochs: length of the linear stage, part of `epochs`.
         max_gradient_norm: gradients of a network that are longer are cut to this length.
         eta, gamma: of the noise.
@@ -102,6 +106,7 @@ class Networks:
         times: (K + 1, S, R, n, d).
         linear: (S, R) bool, who has no softmax yet.
         epoch: epochs done.
+        seconds: of training, all parts of a resumed one together.
         curves: by arm and seed, rows of `epoch`, `train_loss` and `validation_error`.
     """
 
@@ -109,6 +114,7 @@ class Networks:
     times: Tensor
     linear: Tensor
     epoch: int = 0
+    seconds: float = 0.0
     curves: list[list[list[dict[str, float]]]] = field(default_factory=list)
 
 
@@ -176,7 +182,8 @@ def train_networks(
     networks = initial_networks(problem, settings, seeds, arms)
     if checkpoint is not None:
         _load(networks, checkpoint)
-    saved = time.monotonic()
+    started = saved = time.monotonic()
+    before = networks.seconds
     while networks.epoch < settings.epochs:
         losses = _train_epoch(networks, problem, settings, seeds, arms)
         if not bool(torch.isfinite(losses).all()):
@@ -186,6 +193,7 @@ def train_networks(
             )
         errors = 100 * wrong_answers(networks, problem, problem.parts["validation"]).double().mean(-1)
         networks.epoch += 1
+        networks.seconds = before + time.monotonic() - started
         if networks.epoch >= settings.linear_epochs:
             networks.linear = torch.zeros_like(networks.linear)
         _note(networks, losses, errors)
@@ -298,8 +306,8 @@ def _learning_rates(networks: Networks, settings: MemoryNetworkSettings, arms: S
     """(S, R), of the coming epoch."""
     begun = torch.tensor([settings.linear_epochs * (arm.stages == 2) for arm in arms], device=networks.linear.device)
     halvings = (networks.epoch - begun).clamp_min(0) // settings.halve_every
-    rates = settings.learning_rate * 0.5**halvings
-    return torch.where(networks.linear, settings.linear_learning_rate, rates)
+    first = torch.where(begun > 0, settings.linear_learning_rate, settings.learning_rate)
+    return (first * 0.5**halvings).expand_as(networks.linear)
 
 
 def _note(networks: Networks, losses: Tensor, errors: Tensor) -> None:
@@ -319,7 +327,8 @@ _SAVED = ("words", "times", "linear")
 
 def _save(networks: Networks, path: Path) -> None:
     tensors = {name: getattr(networks, name).detach().contiguous() for name in _SAVED}
-    content = save(tensors, {"epoch": str(networks.epoch), "curves": json.dumps(networks.curves)})
+    where = {"epoch": str(networks.epoch), "seconds": str(networks.seconds), "curves": json.dumps(networks.curves)}
+    content = save(tensors, where)
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 
@@ -340,6 +349,7 @@ def _load(networks: Networks, path: Path) -> None:
     for name in _SAVED:
         setattr(networks, name, tensors[name].to(device).requires_grad_(name != "linear"))
     networks.epoch, networks.curves = int(metadata["epoch"]), json.loads(metadata["curves"])
+    networks.seconds = float(metadata.get("seconds", 0))
 
 
 def errors_by_part(networks: Networks, problem: Problem) -> dict[str, dict[int, Tensor]]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from encore.base.configuration import Configuration
@@ -25,9 +26,6 @@ from encore.training.gradient_noise import noise_variance, standard_normal_
 
 Batch = dict[str, Tensor]
 """Tensors by name: (B, …) of one member, (E, B, …) of the ensemble."""
-
-LAST_STAGE = 10**6
-"""A stage that is beyond every curriculum."""
 
 
 @dataclass(frozen=True)
@@ -59,15 +57,15 @@ class Schedule(Configuration):
         advance_below: mean loss at which it begins.
     """
 
-    steps: int
-    batch_size: int = 32
-    learning_rate: float = 1e-3
-    epsilon: float = 1e-8
-    clip: float = 1.0
-    decay: float = 0.55
-    evaluate_every: int = 100
-    advance_every: int = 50
-    advance_below: float = 0.1
+    steps: int = Field(ge=1)
+    batch_size: int = Field(default=32, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    epsilon: float = Field(default=1e-8, gt=0)
+    clip: float = Field(default=1.0, gt=0)
+    decay: float = Field(default=0.55, ge=0)
+    evaluate_every: int = Field(default=100, ge=1)
+    advance_every: int = Field(default=50, ge=1)
+    advance_below: float = Field(default=0.1, ge=0)
 
 
 class Draws:
@@ -80,29 +78,30 @@ class Draws:
     """
 
     def __init__(self, members: Sequence[Member], step: int, device: torch.device) -> None:
-        self._members, self._device = members, device
-        self._generators = {
-            member.seed: torch.Generator().manual_seed(derive_seed(member.seed, "dropout", step))
-            for member in members
-            if member.dropout > 0
-        }
+        self._members, self._step, self._device = members, step, device
+        self._seeds = {member.seed for member in members if member.dropout > 0}
+        self._masks = 0
 
-    def keep(self, *shape: int, scale: float = 1.0) -> Tensor | None:
-        """Masks (E, *shape) of 0 and 1 / (1 - rate), or None where no member drops anything.
+    def keep(self, *shape: int, scale: Tensor | float = 1.0) -> Tensor | None:
+        """The step's next masks (E, *shape) of 0 and 1 / (1 - rate), or None where no member drops anything.
 
         Args:
-            shape: of one member's mask.
-            scale: multiplies every member's rate.
+            shape: of one member's mask. What varies with the other members, as a padded length does, comes first: a
+                longer mask begins like a shorter one.
+            scale: multiplies the rates, which end at 0.9; a tensor has a value for every member, (E, …).
         """
-        if not self._generators:
+        if not self._seeds:
             return None
-        drawn = {seed: torch.rand(shape, generator=generator) for seed, generator in self._generators.items()}
-        masks = []
-        for member in self._members:
-            rate = min(member.dropout * scale, 0.9)
-            kept = drawn[member.seed] >= rate if rate > 0 else torch.ones(shape)
-            masks.append(kept.float() / (1 - rate))
-        return torch.stack(masks).to(self._device)
+        self._masks += 1
+        drawn = {seed: self._drawn(seed, shape) for seed in self._seeds}
+        values = torch.stack([drawn.get(member.seed, torch.ones(shape)) for member in self._members])
+        rates = torch.tensor([member.dropout for member in self._members]).view(-1, *[1] * len(shape))
+        rates = (rates * (scale.cpu() if isinstance(scale, Tensor) else scale)).clamp_max(0.9)
+        return ((values >= rates).float() / (1 - rates)).to(self._device)
+
+    def _drawn(self, seed: int, shape: Sequence[int]) -> Tensor:
+        generator = torch.Generator().manual_seed(derive_seed(seed, "dropout", self._step, self._masks))
+        return torch.rand(shape, generator=generator)
 
 
 class EnsembleModel(nn.Module, ABC):
@@ -148,9 +147,12 @@ class Problem(ABC):
 
     Attributes:
         parts: names of the held-out parts; the first chooses the step that is kept.
+        patient: whether training goes on once the first part has no errors, and the last of equally good steps is kept:
+            for machines that are judged by something harder.
     """
 
     parts: tuple[str, ...] = ("val", "test")
+    patient: bool = False
 
     @abstractmethod
     def model(self, seeds: Sequence[int]) -> EnsembleModel:
@@ -221,7 +223,9 @@ class Progress:
     Attributes:
         stages: (E,) int64, places in the curriculum.
         best: (E,) lowest error on the first held-out part.
-        curves: rows of step and the means over the members of the curve's groups.
+        recent: (E,) sum of the costs since the curriculum was last looked at.
+        step, seconds: taken so far.
+        curves: as in `Outcome`.
     """
 
     stages: Tensor
@@ -278,18 +282,18 @@ def train_ensemble(
         torch.zeros(len(members), dtype=torch.int64), torch.full((len(members),), math.inf), _zeros(members)
     )
     kept = {name: value.detach().clone() for name, value in model.state_dict().items()}
-    held_out = {part: _for_all(problem.held_out(part), len(members), device) for part in problem.parts}
+    held_out = {part: for_all(problem.held_out(part), len(members), device) for part in problem.parts}
     files = WholeCheckpoints()
     if checkpoint is not None and checkpoint.is_file():
         kept = _restore(checkpoint, model, adam, state)
     started = saved = time.monotonic()
     before = state.seconds
-    while state.step < schedule.steps and not bool((state.best == 0).all()):
+    while state.step < schedule.steps and (problem.patient or not bool((state.best == 0).all())):
         _step(problem, model, adam, members, schedule, state)
         if state.step % schedule.evaluate_every == 0 or state.step == schedule.steps:
             with torch.no_grad():
                 errors = model.errors(held_out[problem.parts[0]]).cpu()
-            better = errors < state.best
+            better = errors <= state.best if problem.patient else errors < state.best
             state.best = torch.where(better, errors, state.best)
             for name, value in model.state_dict().items():
                 kept[name][better] = value[better]
@@ -305,42 +309,6 @@ def train_ensemble(
     with torch.no_grad():
         found = {part: [float(one) for one in model.errors(batch)] for part, batch in held_out.items()}
     return Outcome(found, state.curves, state.stages.tolist(), state.step, round(state.seconds, 1))
-
-
-def cost_of_step(problem: Problem, schedule: Schedule, device: torch.device, members: int) -> tuple[float, int]:
-    """What a step of an ensemble costs at the last stage of the curriculum.
-
-    Returns:
-        Seconds, timed here on a few members at most where a step is slow, and the bytes held from the forward to the
-        backward pass.
-    """
-    _timed_step(problem, schedule, device, 1)  # warms the libraries up
-    seconds, held = _timed_step(problem, schedule, device, 1)
-    if seconds * members > _LONGEST_TRIAL:
-        return seconds * members, held * members
-    return _timed_step(problem, schedule, device, members)
-
-
-_LONGEST_TRIAL = 5.0
-"""Seconds that a step may be expected to take for all members to be timed together."""
-
-
-def _timed_step(problem: Problem, schedule: Schedule, device: torch.device, members: int) -> tuple[float, int]:
-    model = problem.model(range(members)).to(device)
-    samples = problem.samples(torch.Generator().manual_seed(0), schedule.batch_size, LAST_STAGE)
-    batch = _for_all(samples, members, device)
-    stages = torch.zeros(members, dtype=torch.int64, device=device)
-    held: dict[int, int] = {}
-
-    def hold(tensor: Tensor) -> Tensor:
-        held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    started = time.perf_counter()
-    with torch.autograd.graph.saved_tensors_hooks(hold, lambda tensor: tensor):
-        loss, _ = model.loss(batch, stages, 0, Draws([Member(0)] * members, 0, device))
-    loss.sum().backward()
-    return time.perf_counter() - started, sum(held.values())
 
 
 def _step(
@@ -381,7 +349,8 @@ def _zeros(members: Sequence[Member]) -> Tensor:
     return torch.zeros(len(members))
 
 
-def _for_all(batch: Mapping[str, Tensor], members: int, device: torch.device) -> Batch:
+def for_all(batch: Mapping[str, Tensor], members: int, device: torch.device) -> Batch:
+    """One batch (B, …) for all members, (E, B, …), without copies."""
     return {name: value.to(device).expand(members, *value.shape) for name, value in batch.items()}
 
 

@@ -6,8 +6,8 @@ long.
         → first row → logits (n)
 
 Details that the paper leaves open follow the authors' first public code: tanh and a linear map behind the embedding,
-gate biases of 1, the cutoff 1.2 σ(x) - 0.1, dropout of 8 rate / n on every image, and the pull that draws the six
-parameter sets together.
+gate biases of 1, the cutoff 1.2 σ(x) - 0.1, dropout of 8 rate / n on every image, n the input's own
+length, and the pull that draws the six parameter sets together.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class NeuralGPU(EnsembleModel):
         embedded = torch.tanh(self.embedding[member, symbols]) * (symbols != PADDING).unsqueeze(-1)
         first = linear(embedded.reshape(E, B * n, -1), self.input_weight, self.input_bias).view(E, B, n, 1, -1)
         image = nn.functional.pad(first.permute(1, 0, 4, 3, 2), (0, 0, 0, self.width - 1)) * mask
-        image = self._dropped(image, draws)
+        image = self._dropped(image, lengths, draws)
         output = torch.zeros_like(image[:, :, :, 0])
         for step in range(int(lengths.max())):
             place = step % self.sets
@@ -132,7 +132,7 @@ class NeuralGPU(EnsembleModel):
                 image = cgru(image, gates, new, self.cutoff) * mask
             done = (lengths.transpose(0, 1) == step + 1).float()[..., None, None]
             output = output + image[:, :, :, 0] * done
-            image = self._dropped(image, draws)
+            image = self._dropped(image, lengths, draws)
         flat = output.permute(1, 0, 3, 2).reshape(E, B * n, -1)
         return linear(flat, self.output_weight, self.output_bias).view(E, B, n, -1)
 
@@ -169,7 +169,9 @@ class NeuralGPU(EnsembleModel):
         places = torch.arange(batch["target"].shape[-1], device=batch["target"].device)
         return (places < batch["lengths"][..., None]).float()
 
-    def _dropped(self, image: Tensor, draws: Draws | None) -> Tensor:
-        B, _, *rest, n = image.shape
-        kept = draws.keep(B, *rest, n, scale=8 / n) if draws else None
-        return image if kept is None else image * kept.transpose(0, 1)
+    @staticmethod
+    def _dropped(image: Tensor, lengths: Tensor, draws: Draws | None) -> Tensor:
+        """The image (B, E, m, w, n) with dropout of 8 rate / length, each sample by its own length (E, B)."""
+        B, _, m, w, n = image.shape
+        kept = draws.keep(n, B, m, w, scale=8 / lengths[:, None, :, None, None]) if draws else None
+        return image if kept is None else image * kept.permute(2, 0, 3, 4, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -27,7 +28,7 @@ class NeuralGPUSettings(SuccessSettings):
         long_digits: of the longer numbers that are tested.
         maps, width, layers, sets, cutoff, pull, pull_growth: see `NeuralGPU`.
         held_out: samples of each held-out part.
-        judged: the part that decides: numbers as long as in training, or longer ones.
+        judged: the part that decides: numbers as long as in training, or longer ones, for which all steps are taken.
     """
 
     dropout: float = Field(default=0.08, ge=0, lt=1)
@@ -50,6 +51,13 @@ class NeuralGPUSettings(SuccessSettings):
         """The held-out part whose errors decide."""
         return self.judged
 
+    @property
+    def instances(self) -> float:
+        """How many different samples the judged part is drawn from; longer ones are never trained on."""
+        if self.judged == "test_long" and self.long_digits > self.digits:
+            return math.inf
+        return (2 if self.task == "copy" else 4) ** self.digits
+
     def problem(self) -> GPUProblem:
         """The task and its network."""
         return GPUProblem(
@@ -57,6 +65,7 @@ class NeuralGPUSettings(SuccessSettings):
             digits=self.digits,
             long_digits=self.long_digits,
             held_out=self.held_out,
+            patient=self.judged == "test_long",
             maps=self.maps,
             width=self.width,
             layers=self.layers,
@@ -85,8 +94,10 @@ class NeuralGPUPart(SuccessPart):
         """The setting in words."""
         assert isinstance(settings, NeuralGPUSettings)
         return (
-            f"Binary {settings.task} up to {settings.digits} digits, tested on as many and on {settings.long_digits}; "
-            f"{settings.maps} maps, {settings.width} rows; {super().setting(settings)}"
+            f"Binary {settings.task}, trained up to {settings.digits} digits and judged on "
+            f"{settings.digits if settings.judged == 'test' else settings.long_digits}; {settings.maps} maps, "
+            f"{settings.width} rows, {settings.sets} parameter sets; both arms drop {settings.dropout:g}; "
+            f"{super().setting(settings)}"
         )
 
     def tabulate(self, performance: Performance, trainings: Sequence[Training]) -> None:

@@ -80,6 +80,8 @@ class GPUProblem(Problem):
         digits: of the longest numbers in training, validation and the part `test`.
         long_digits: of the part `test_long`.
         held_out: samples of each held-out part.
+        patient: see `Problem`; for the judgement by longer numbers, since the sets are joined long after the trained
+            length has been learnt.
         model: further arguments of `NeuralGPU`.
 
     Raises:
@@ -88,13 +90,16 @@ class GPUProblem(Problem):
 
     parts = ("val", "test", "test_long")
 
-    def __init__(self, task: TaskName, *, digits: int, long_digits: int, held_out: int, **model: Any) -> None:
+    def __init__(
+        self, task: TaskName, *, digits: int, long_digits: int, held_out: int, patient: bool = False, **model: Any
+    ) -> None:
         if digits < 1 or long_digits < digits:
             raise ConfigurationError(
                 f"numbers of {digits} digits cannot be followed by numbers of {long_digits}",
                 "train on one digit at least and test on as many or more",
             )
         self._task, self._digits, self._long, self._count, self._model = task, digits, long_digits, held_out, model
+        self.patient = patient
 
     def model(self, seeds: Sequence[int]) -> NeuralGPU:
         """The untrained networks."""

@@ -159,8 +159,8 @@ class NeuralProgrammer(EnsembleModel):
         Q = int(count.max())
         member = torch.arange(E, device=words.device)[:, None, None]
         embedded = self.words[member, words[..., :Q]]
-        kept = draws.keep(B, Q, embedded.shape[-1]) if draws else None
-        embedded = embedded if kept is None else embedded * kept
+        kept = draws.keep(Q, B, embedded.shape[-1]) if draws else None
+        embedded = embedded if kept is None else embedded * kept.transpose(1, 2)
         z = torch.zeros_like(embedded[:, :, 0])
         hidden = []
         for place in range(Q):
@@ -178,7 +178,7 @@ class NeuralProgrammer(EnsembleModel):
         """Whether each cell is greater, and lesser, than the operation's pivot: (E, B, rows, columns) each.
 
         A pivot is a mean of the question's numbers, weighted by what the word before each has in common with the
-        operation.
+        operation. As in the paper no gradient passes the comparison: the weights follow from what is learnt elsewhere.
         """
         places = batch["number_places"]
         there = places >= 0

@@ -72,7 +72,8 @@ class NeuralProgrammerPart(SuccessPart):
         kinds = "all kinds" if settings.kinds is None else f"{settings.kinds} kinds"
         return (
             f"{kinds} of questions to tables of {settings.rows} rows and {settings.columns} numeric column"
-            f"{'s' * (settings.columns > 1)}; d = {settings.width}; {super().setting(settings)}"
+            f"{'s' * (settings.columns > 1)}; d = {settings.width}; the arm with dropout drops {settings.dropout:g}; "
+            f"{super().setting(settings)}"
         )
 
 

@@ -181,7 +181,7 @@ class ProgrammerProblem(Problem):
         model: further arguments of `NeuralProgrammer`.
 
     Raises:
-        ConfigurationError: a table without rows or columns, or no kind of question.
+        ConfigurationError: a table without rows or columns, no kind of question, or more kinds than there are.
     """
 
     def __init__(
@@ -191,7 +191,12 @@ class ProgrammerProblem(Problem):
             raise ConfigurationError(
                 f"{kinds} kinds of questions to {rows} rows of {columns} columns", "take at least one of each"
             )
-        self._kinds = parse(templates(text_words > 0)[:kinds], columns)
+        known = templates(text_words > 0)
+        if kinds is not None and kinds > len(known):
+            raise ConfigurationError(
+                f"{kinds} kinds of questions are more than there are", f"take 1 … {len(known)}, or null for all"
+            )
+        self._kinds = parse(known[:kinds], columns)
         self._rows, self._columns, self._text_words = rows, columns, text_words
         self._count, self._model = held_out, model
 

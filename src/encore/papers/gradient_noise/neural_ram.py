@@ -137,12 +137,11 @@ class NeuralRAM(EnsembleModel):
         self.tables: Tensor
         self.numbers: Tensor
 
-    def run(self, memory: Tensor, *, hard: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    def run(self, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Let the machine work.
 
         Args:
             memory: (E, B, M) int64, the cells' values.
-            hard: every input takes its likeliest source alone.
 
         Returns:
             Memories after each step, cells and their values (T, M, M, E, B); the probability to finish after each
@@ -157,7 +156,7 @@ class NeuralRAM(EnsembleModel):
         running = torch.ones(E, B, device=memory.device)
         for timestep in range(self.timesteps):
             outputs, state, cell = self._control(values[:, 0].view(-1, E, B).permute(1, 2, 0), state, cell)
-            wiring = self._wiring(outputs, hard)
+            wiring = self._wiring(outputs)
             values, cells = self._execute(values, cells, wiring)
             last = timestep == self.timesteps - 1
             willing = torch.ones_like(running) if last else torch.sigmoid(outputs[..., -1])
@@ -195,15 +194,12 @@ class NeuralRAM(EnsembleModel):
             state = linear(first, self.state_weight, self.state_bias).relu()
         return linear(state, self.output_weight, self.output_bias), state, cell
 
-    def _wiring(self, outputs: Tensor, hard: bool) -> Tensor:
+    def _wiring(self, outputs: Tensor) -> Tensor:
         """Choices of every input, then of every register: (inputs + R, R + 14, N), each sums to one."""
         packed = outputs[..., :-1].permute(2, 0, 1).flatten(1)
         closed = torch.full_like(packed[:1], -math.inf)
         logits = torch.cat([packed, closed]).index_select(0, self.gather.flatten())
-        wiring = logits.view(*self.gather.shape, -1).softmax(1)
-        if hard:
-            return nn.functional.one_hot(wiring.argmax(1), wiring.shape[1]).float().transpose(1, 2)
-        return wiring
+        return logits.view(*self.gather.shape, -1).softmax(1)
 
     def _execute(self, values: Tensor, cells: Tensor, wiring: Tensor) -> tuple[Tensor, Tensor]:
         """All modules in turn: new registers (R, M, N) and memory (M, M, N)."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from pydantic import Field
 
 from encore.base.runtime import Scale
 from encore.papers.gradient_noise.neural_ensembles import Member
-from encore.papers.gradient_noise.neural_ram_tasks import RAMProblem, TaskName
+from encore.papers.gradient_noise.neural_ram_tasks import HEADER, RAMProblem, TaskName
 from encore.papers.gradient_noise.neural_success import NO_NOISE, NOISE, SuccessPart, SuccessSettings
 
 
@@ -38,6 +39,14 @@ class NeuralRAMSettings(SuccessSettings):
     entropy_decay: float = Field(default=0.998, gt=0, le=1)
     curriculum: bool = True
     held_out: int = Field(default=256, ge=1)
+
+    @property
+    def instances(self) -> float:
+        """How many different memories of full length there are."""
+        values = (self.size - 1) ** self.length
+        if self.task == "access":
+            return self.length * values
+        return math.perm((self.size - HEADER) // 2, self.length) * values * (self.hops + 1)
 
     def problem(self) -> RAMProblem:
         """The task and its machine."""
@@ -72,7 +81,12 @@ class NeuralRAMPart(SuccessPart):
         """The setting in words."""
         assert isinstance(settings, NeuralRAMSettings)
         where = "an array" if settings.task == "access" else f"a linked list, up to {settings.hops} hops away"
-        return f"Element k of {settings.length} in {where}; {settings.size} cells; {super().setting(settings)}"
+        controller = "an LSTM" if settings.controller == "lstm" else "a feed-forward controller instead of an LSTM"
+        return (
+            f"Element k of {settings.length} in {where}; {settings.size} cells, {settings.registers} registers, "
+            f"{settings.timesteps} steps of {controller}{', short instances first' * settings.curriculum}; "
+            f"{super().setting(settings)}"
+        )
 
 
 PART = NeuralRAMPart()

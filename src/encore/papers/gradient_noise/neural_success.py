@@ -13,20 +13,21 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from matplotlib.figure import Figure
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from encore.base.configuration import Configuration, configure
+from encore.base.errors import ConfigurationError
 from encore.base.files import replacing
 from encore.base.seeds import derive_seed
+from encore.papers.gradient_noise.neural_costs import cost_of_step
 from encore.papers.gradient_noise.neural_ensembles import (
     Member,
     Outcome,
     Problem,
     Schedule,
-    cost_of_step,
     train_ensemble,
 )
 from encore.results.parts import Part
@@ -37,6 +38,8 @@ from encore.training.gradient_noise import noise_variance
 from encore.training.trainer import device_of
 
 NOISE, NO_NOISE, DROPOUT = "noise", "no_noise", "dropout"
+SHARED_BY_POINTS = ("runs", "together", "solved_below", "judged", "grid")
+"""Settings that are one for all points of a grid."""
 
 
 class SuccessSettings(Configuration):
@@ -49,6 +52,7 @@ class SuccessSettings(Configuration):
         together: most trainings in one ensemble, arms included.
         solved_below: largest share of wrong test answers of a success.
         grid: values of further settings by dotted key (`training.learning_rate`); all combinations are trained.
+            What all points share (`runs`, `together`, `solved_below`, `judged`) has no place in it.
         training: how one ensemble is trained.
     """
 
@@ -66,13 +70,37 @@ class SuccessSettings(Configuration):
         Raises:
             UnknownNameError, ConfigurationError: a key or a value of the grid does not fit.
         """
+        if not self.grid:
+            return [self]
+        for key, values in self.grid.items():
+            if key.split(".")[0] in SHARED_BY_POINTS:
+                raise ConfigurationError(f"'grid' cannot vary '{key}'", f"set {key} itself, once for all points")
+            if not values:
+                raise ConfigurationError(
+                    f"'grid' has no values for '{key}'", "give a list of at least one, or leave it out"
+                )
         combinations = itertools.product(*self.grid.values())
         own = self.model_dump(mode="json", exclude={"grid"})
         return [configure(type(self), dict(zip(self.grid, values, strict=True)), own) for values in combinations]
 
+    @model_validator(mode="after")
+    def _every_point_has_a_machine(self) -> Self:
+        for point in self.points():
+            point.problem()
+        return self
+
     def problem(self) -> Problem:
-        """The machine and its samples."""
+        """The machine and its samples.
+
+        Raises:
+            ConfigurationError: there is no such machine.
+        """
         raise NotImplementedError
+
+    @property
+    def instances(self) -> float:
+        """How many different samples the judged part is drawn from."""
+        return math.inf
 
     @property
     def judged_part(self) -> str:
@@ -89,6 +117,7 @@ class Training:
         arm, seed: which; `seed` is the record's.
         errors: share of wrong answers by held-out part.
         curve: error on the first part at each evaluation.
+        evaluated: the steps of these evaluations.
         solved: whether it counts as a success.
         seconds: its share of the ensemble's time.
     """
@@ -98,6 +127,7 @@ class Training:
     seed: int
     errors: Mapping[str, float]
     curve: Sequence[float]
+    evaluated: Sequence[float]
     solved: bool
     seconds: float
 
@@ -154,7 +184,7 @@ class SuccessPart(Part):
         note = f"{self._counted(trainings, arms, settings.judged_part)}. {self.setting(settings)}"
         performance.record(comparative_record(claim, rates[NOISE], others, note=note))
         path = performance.path / f"{self.name}.png"
-        _picture(trainings, arms, settings.training.evaluate_every, path)
+        _picture(trainings, arms, path)
         performance.picture(path, f"{self.machine}: every training's validation error, and how many have none.")
         self.tabulate(performance, trainings)
 
@@ -167,10 +197,16 @@ class SuccessPart(Part):
         first, last = (
             math.sqrt(noise_variance(step, settings.eta, training.decay)) for step in (0, training.steps - 1)
         )
-        return (
-            f"{training.steps} steps of {training.batch_size} samples; η = {settings.eta}: the noise in every entry of "
-            f"a gradient falls from {first:.2g} to {last:.2g}, after clipping at {training.clip:g}"
+        words = (
+            f"at most {training.steps} steps of {training.batch_size} samples; η = {settings.eta}: the noise in every "
+            f"entry of a gradient falls from {first:.2g} to {last:.2g}, after clipping at {training.clip:g}"
         )
+        if settings.instances <= training.steps * training.batch_size:
+            words += f"; only {settings.instances:,} different samples exist, so the judged ones need not be new"
+        if settings.grid:
+            varied = "; ".join(f"{key} {', '.join(map(str, values))}" for key, values in settings.grid.items())
+            words += f". All combinations of {varied}"
+        return words
 
     @staticmethod
     def rate(trainings: Sequence[Training], arm: str, seed: int) -> float:
@@ -237,6 +273,7 @@ class SuccessPart(Part):
                 seed=seed,
                 errors={part: values[index] for part, values in outcome.errors.items()},
                 curve=[row["error"][index] for row in outcome.curves],
+                evaluated=[row["step"][0] for row in outcome.curves],
                 solved=outcome.errors[settings.judged_part][index] <= settings.solved_below,
                 seconds=outcome.seconds / len(members),
             )
@@ -267,17 +304,18 @@ class SuccessPart(Part):
         return "; ".join(sentences)
 
 
-def _picture(trainings: Sequence[Training], arms: Sequence[str], every: int, path: Path) -> None:
+def _picture(trainings: Sequence[Training], arms: Sequence[str], path: Path) -> None:
     """Each training's validation error over its steps, and the share of trainings that have reached none."""
     picture = Figure(figsize=(8, 3), layout="constrained")
     left, right = picture.subplots(1, 2)
     for colour, arm in zip(PALETTE, arms, strict=False):
-        own = [one.curve for one in trainings if one.arm == arm]
-        longest = max(len(curve) for curve in own)
-        steps = [every * (place + 1) for place in range(longest)]
-        for curve in own:
-            left.plot(steps[: len(curve)], [100 * error for error in curve], color=colour, alpha=0.4, linewidth=0.8)
-        reached = [100 * statistics.fmean(min(curve[: place + 1]) == 0 for curve in own) for place in range(longest)]
+        own = [one for one in trainings if one.arm == arm]
+        steps = max((one.evaluated for one in own), key=len)
+        for one in own:
+            errors = [100 * error for error in one.curve]
+            left.plot(one.evaluated, errors, color=colour, alpha=0.4, linewidth=0.8)
+        curves = [one.curve for one in own]
+        reached = [100 * statistics.fmean(min(one[: end + 1]) == 0 for one in curves) for end in range(len(steps))]
         right.plot(steps, reached, color=colour, label=arm.replace("_", " "))
     left.set(title="validation error of each training (%)", xlabel="step", ylim=(0, None))
     right.set(title="trainings without validation errors (%)", xlabel="step", ylim=(-3, 103))

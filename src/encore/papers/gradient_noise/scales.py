@@ -35,7 +35,7 @@ class GradientNoiseConfiguration(Configuration):
         mlp: deep plain networks.
         memory_network: end-to-end memory networks.
         neural_programmer: questions to tables.
-        neural_ram: linked lists.
+        neural_ram: arrays and linked lists.
         neural_gpu: binary multiplication.
     """
 

@@ -8,7 +8,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 from torch import nn
@@ -16,6 +16,10 @@ from torch import nn
 from encore.base.configuration import Configuration
 from encore.base.errors import ConfigurationError
 from encore.nn.activations import Activation, activation_named
+from encore.papers.pdlt.own_networks import first_line
+
+Size = Annotated[int, Field(ge=1, le=10**9)]
+"""A width."""
 
 
 class ActivationQuestion(Configuration):
@@ -27,9 +31,9 @@ class ActivationQuestion(Configuration):
 class ShapeQuestion(ActivationQuestion):
     """A question about a multilayer perceptron."""
 
-    width: int = Field(100, ge=1, description="n of the hidden layers")
-    depth: int = Field(10, ge=1, description="L, the output layer counted")
-    outputs: int = Field(1, ge=1, description="n_L, the width of the output layer")
+    width: Size = Field(100, description="n of the hidden layers")
+    depth: int = Field(10, ge=1, le=100_000, description="L, the output layer counted")
+    outputs: Size = Field(1, description="n_L, the width of the output layer")
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -65,16 +69,16 @@ def factory_asked(name: str) -> Callable[[], nn.Module]:
         ConfigurationError: it cannot be imported or called.
     """
     module, colon, attribute = name.partition(":")
-    if not colon or not attribute:
+    if not (module and colon and attribute):
         raise ConfigurationError(
             f"network={name} is no module:function", "write for example network=my_models:make_net"
         )
     with working_folder_on_path():
         try:
             factory = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
+        except Exception as error:  # whatever the user's own file raises
             raise ConfigurationError(
-                f"network={name} cannot be imported ({error})", "run where the module lies, or install it"
+                f"network={name} cannot be imported ({first_line(error)})", "run where the module lies, or install it"
             ) from error
     if isinstance(factory, nn.Module) or not callable(factory):
         raise ConfigurationError(
@@ -83,26 +87,16 @@ def factory_asked(name: str) -> Callable[[], nn.Module]:
     return factory
 
 
-def network_from(factory: Callable[[], nn.Module]) -> nn.Module:
-    """One network.
-
-    Raises:
-        ConfigurationError: the factory fails or returns something else.
-    """
-    try:
-        network = factory()
-    except TypeError as error:
-        raise ConfigurationError(
-            f"the network cannot be made ({error})", "name a function that takes no arguments"
-        ) from error
-    if not isinstance(network, nn.Module):
-        raise ConfigurationError(f"the factory returned a {type(network).__name__}", "return an nn.Module")
-    return network
-
-
 def number(value: float, digits: int = 6) -> float | None:
     """As a JSON value with so many digits; None for what is not finite."""
     return float(f"{value:.{digits}g}") if math.isfinite(value) else None
+
+
+def with_error(value: float | None, error: float | None) -> str:
+    """`0.1034 ± 0.0021`, or a dash where nothing could be measured."""
+    if value is None or error is None or not (math.isfinite(value) and math.isfinite(error)):
+        return "–"
+    return f"{value:.4g} ± {error:.2g}"
 
 
 def some_layers(depth: int, most: int = 24) -> list[int]:

@@ -24,15 +24,16 @@ MOST_EXACT = 0.4
 
 
 def expand_layers(
-    measured: Mapping[int, Estimate], growth: float, depth: int, most: float = MOST_GROWTH
+    measured: Mapping[int, Estimate], growth: float, depth: int, most: float = MOST_GROWTH, order: int = 2
 ) -> tuple[list[int], list[Estimate]]:
-    """Quadratics in 1/n, layer by layer from the second on, from the widths that are wide enough, at least three.
+    """Polynomials in 1/n, layer by layer from the second on, from the widths that are wide enough, at least three.
 
     Args:
         measured: an estimate per width, (L,) each.
         growth: ν.
         depth: L.
         most: the largest ν(ℓ − 1)/n of a width that takes part.
+        order: of the polynomials, 1 or 2.
 
     Returns:
         The layers that have three such widths; c_0 and c_1.
@@ -46,7 +47,7 @@ def expand_layers(
         if len(widths) < 3:
             break
         layers.append(layer)
-        parts.append(expand({width: measured[width][layer - 1 : layer] for width in widths}, 2).coefficients)
+        parts.append(expand({width: measured[width][layer - 1 : layer] for width in widths}, order).coefficients)
     if not layers:
         raise ConfigurationError(
             f"ensembles of widths {', '.join(map(str, measured))} are too narrow for an expansion in 1/n where "
@@ -68,6 +69,16 @@ def extrapolated(
     return expand_layers(measured, critical_setting(name).growth, depth)
 
 
+def first_correction(runs: EnsembleRuns, settings: EnsembleSettings, name: str) -> tuple[list[int], Estimate]:
+    """Layers, and G{1} there as n(E[z²] − K) at 1/n → 0: with K held it is sharper than beside a free c_0."""
+    depth, setting = settings.depth_of(name), critical_setting(name)
+    K = torch.tensor([one.K for one in setting.theory(depth)], dtype=torch.float64)
+    found = {width: runs.signals(name, width, depth)["metric"] for width in settings.widths}
+    measured = {width: Estimate(width * (one.value - K), width * one.error) for width, one in found.items()}
+    layers, (first, _) = expand_layers(measured, setting.growth, depth, order=1)
+    return layers, first
+
+
 def exact_range(
     runs: EnsembleRuns, settings: EnsembleSettings, name: str, quantity: str
 ) -> list[tuple[int, list[int], Estimate]]:
@@ -86,6 +97,10 @@ def exact_range(
     return found
 
 
+_FIELDS = {"metric": "K", "metric_variance": "V"}
+"""The tensors of the recursions that are measured."""
+
+
 @dataclass(frozen=True)
 class Exponent:
     """A fitted power of depth: what falls as ℓ^−p has the value p.
@@ -93,11 +108,13 @@ class Exponent:
     Attributes:
         value, error: p and its standard error over networks.
         layers: that it is fitted to, in words.
+        predicted: p of the recursions over the same layers, at infinite width.
     """
 
     value: float
     error: float
     layers: str
+    predicted: float
 
 
 def measured_exponent(runs: EnsembleRuns, settings: EnsembleSettings, name: str, quantity: str) -> Exponent:
@@ -122,7 +139,10 @@ def measured_exponent(runs: EnsembleRuns, settings: EnsembleSettings, name: str,
     x = torch.tensor([layers[place] - offset for place in kept], dtype=torch.float64).log()
     fitted = -slopes_of(x, value[kept].clamp(min=1e-12).log())
     error = spread_of(-slopes_of(x, replicates[:, kept].clamp(min=1e-12).log()))
-    return Exponent(float(fitted), error, f"{layers[kept[0]]}–{layers[-1]}")
+    theory = setting.theory(layers[-1])
+    due = torch.tensor([getattr(theory[layers[place] - 1], _FIELDS[quantity]) for place in kept], dtype=torch.float64)
+    predicted = -slopes_of(x, due.clamp(min=1e-300).log())
+    return Exponent(float(fitted), error, f"{layers[kept[0]]}–{layers[-1]}", float(predicted))
 
 
 def _replicates(found: Estimate) -> Tensor:

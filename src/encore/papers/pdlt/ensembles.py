@@ -9,7 +9,8 @@ iterated with all its entries between neurons (Eq. 8.12).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -18,18 +19,11 @@ from torch import Tensor
 from encore.base.errors import ConfigurationError
 from encore.base.progress import ProgressReporter, SilentProgress
 from encore.base.seeds import derive_seed
+from encore.papers.pdlt.recursions import Rates, uniform_rates
 from encore.papers.pdlt.statistics import Estimate, Means, jackknife
-
-Rates = Callable[[int], tuple[float, float]]
-"""Learning-rate factors (λ_b, λ_W) of layer ℓ = 1, 2, …; the tensor has λ_W/n_{ℓ−1} for weights (Eq. 8.6)."""
 
 _CHUNK = 2**24
 """Weights of one layer that lie in memory at once."""
-
-
-def uniform_rates(layer: int) -> tuple[float, float]:
-    """λ_b = λ_W = 1 in every layer."""
-    return 1.0, 1.0
 
 
 @dataclass(frozen=True)
@@ -83,7 +77,7 @@ class Measurements:
         widths: n_1 … n_L.
         samples: (N, L) float64 by name: `zz` the mean of z², `zzzz` of z⁴, `pairs` of z_i²z_j² over i ≠ j, `metric`
             Ĝ = C_b + C_W·mean σ² of the layer before; with the kernel also `H`, `HH` (Ĥ_iiĤ_jj), `cross` (Ĥ_ij²), `zzH`
-            (z_i²Ĥ_jj), `zHz` (z_i z_j Ĥ_ij), all over i ≠ j.
+            (z_i²Ĥ_jj), `zHz` (z_i z_j Ĥ_ij), all over i ≠ j; those are NaN in a layer of one neuron.
     """
 
     widths: tuple[int, ...]
@@ -192,8 +186,13 @@ def _measure_signals(collected: _Collected, layer: int, z: Tensor, metric: Tenso
     mean, fourth = squares.mean(1), (squares**2).mean(1)
     collected.add("zz", layer, mean)
     collected.add("zzzz", layer, fourth)
-    collected.add("pairs", layer, (width * mean**2 - fourth) / max(width - 1, 1))
+    collected.add("pairs", layer, (width * mean**2 - fourth) / _others(width))
     collected.add("metric", layer, metric)
+
+
+def _others(width: int) -> float:
+    """Neurons beside one; NaN where there are none, and with it all that is averaged over pairs."""
+    return width - 1 if width > 1 else math.nan
 
 
 def _metric(architecture: Architecture, signals: Tensor) -> Tensor:
@@ -331,7 +330,7 @@ def tangent_kernels(
 def _measure_kernels(collected: _Collected, layer: int, z: Tensor, kernel: Tensor) -> None:
     """What z (c, n) and Ĥ (c, n, n) show, averaged over ordered pairs of different neurons."""
     width = z.shape[1]
-    pairs = max(width * (width - 1), 1)
+    pairs = width * _others(width)
     own = kernel.diagonal(dim1=1, dim2=2)
     squares = z**2
     collected.add("H", layer, own.mean(1))
@@ -340,8 +339,3 @@ def _measure_kernels(collected: _Collected, layer: int, z: Tensor, kernel: Tenso
     collected.add("zzH", layer, (squares.sum(1) * own.sum(1) - (squares * own).sum(1)) / pairs)
     through = torch.einsum("ci,cij,cj->c", z, kernel, z)
     collected.add("zHz", layer, (through - (squares * own).sum(1)) / pairs)
-
-
-def networks_within(widths: Sequence[int], depth: int, least: int, weights: float) -> dict[int, int]:
-    """How many networks of each width may be drawn with about `weights` weights per width, at least `least`."""
-    return {width: max(least, round(weights / (depth * width**2))) for width in widths}

@@ -43,15 +43,6 @@ def scale_invariant_vertex(growth: float, layer: int, width: int) -> float:
     return width * math.expm1((layer - 1) * math.log1p(growth / width))
 
 
-def layer_mean_variance(growth: float, layer: int, width: int) -> float:
-    """Relative variance of Σ z²/n of a layer of a critical scale-invariant network, exact in n.
-
-    Of a deep linear network it is 2ℓ/n to first order (Eq. 3.33).
-    """
-    vertex = math.expm1((layer - 1) * math.log1p(growth / width))
-    return vertex + 2 * (1 + vertex) / width
-
-
 def next_angle(angle: float, negative_slope: float, positive_slope: float) -> float:
     """ψ' of two inputs of a critical scale-invariant network one layer on (Eqs. 5.162–5.163).
 

@@ -61,13 +61,16 @@ class Agreement:
         largest: the largest deviation, in standard errors.
         points: how many points were compared.
         allowed: what the largest of so many may be by chance, one time in a hundred.
-        where: which point deviates most.
+        where: which series deviates most.
+        precision: how sharp the comparison is, in words: the smallest and largest of the series' standard errors, each
+            the median over its points of error over theory.
     """
 
     largest: float
     points: int
     allowed: float
     where: str
+    precision: str
 
     @property
     def holds(self) -> bool:
@@ -75,21 +78,38 @@ class Agreement:
         return self.largest <= self.allowed
 
 
-def agreement(deviations: Mapping[str, Tensor]) -> Agreement:
+def agreement(compared: Mapping[str, tuple[Estimate, Tensor]]) -> Agreement:
     """Judge deviations in standard errors by the largest of them (Bonferroni's bound).
 
     Args:
-        deviations: per series (P,), named in words.
+        compared: measured (P,) and theory (P,) of each series, named in words.
 
     Raises:
         ValueError: there is nothing to compare.
     """
-    points = sum(one.numel() for one in deviations.values())
+    points = sum(theory.numel() for _, theory in compared.values())
     if not points:
         raise ValueError("no point is compared")
-    sizes = {name: float(one.abs().max()) for name, one in deviations.items() if one.numel()}
+    sizes = {name: float(one.deviations(theory).abs().max()) for name, (one, theory) in compared.items() if len(theory)}
     where = max(sizes, key=lambda name: sizes[name])
-    return Agreement(sizes[where], points, float(-ndtri(CHANCE / (2 * points))), where)
+    allowed = float(-ndtri(CHANCE / (2 * points)))
+    return Agreement(sizes[where], points, allowed, where, _precision(compared))
+
+
+def _precision(compared: Mapping[str, tuple[Estimate, Tensor]]) -> str:
+    shares = {}
+    for name, (one, theory) in compared.items():
+        told = theory != 0
+        if bool(told.any()):
+            shares[name] = float((one.error[told] / theory[told].abs()).median())
+    if not shares:
+        return "theory is 0 everywhere"
+    fine, coarse = (choose(shares, key=lambda name: shares[name]) for choose in (min, max))
+    return f"{_percent(shares[fine])} of theory ({fine}) to {_percent(shares[coarse])} ({coarse})"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %"
 
 
 def slope_of(x: Tensor, y: Tensor) -> tuple[float, float]:

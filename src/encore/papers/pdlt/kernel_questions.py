@@ -1,10 +1,9 @@
-"""The questions that set theory beside an ensemble: of a multilayer perceptron, and of the user's own network."""
+"""The question that sets theory beside an ensemble of multilayer perceptrons."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -13,26 +12,22 @@ import matplotlib
 import torch
 from matplotlib.figure import Figure
 from pydantic import Field
-from torch import Tensor, nn
 
-from encore.base.configuration import Configuration
 from encore.base.errors import ConfigurationError
 from encore.base.files import replacing
 from encore.nn.activations import Activation
-from encore.nn.criticality import critical_point
+from encore.nn.criticality import CriticalityError, critical_point
 from encore.papers.pdlt.asking import (
     ShapeQuestion,
     activation_asked,
-    factory_asked,
-    network_from,
     number,
     some_layers,
     table,
+    with_error,
 )
 from encore.papers.pdlt.ensemble_runs import derivative_of, device_named
 from encore.papers.pdlt.ensembles import Architecture, Measurements, measure, measure_kernel
 from encore.papers.pdlt.learning_rates import equivalent_rates
-from encore.papers.pdlt.own_networks import ObservedLayer, measure_networks
 from encore.papers.pdlt.recursions import Layer, recursions, uniform_rates
 from encore.papers.pdlt.statistics import Estimate
 from encore.results.plots import PALETTE
@@ -41,18 +36,23 @@ from encore.results.questions import Answer, Question, QuestionContext
 _WIDEST_KERNEL = 256
 """Widest network whose tangent kernels are iterated: n³ operations each."""
 
+_MOST_WEIGHTS = 2**28
+"""Weights of one layer that are drawn: a gibibyte."""
+
 
 class _KernelQuestion(ShapeQuestion):
     """Signals and tangent kernel layer by layer."""
 
-    outputs: int = Field(0, ge=0, description="n_L; 0 for as many as hidden neurons")
+    outputs: int = Field(0, ge=0, le=10**9, description="n_L; 0 for as many as hidden neurons")
     weight_variance: float | None = Field(None, gt=0, description="C_W; the critical one by default")
     bias_variance: float | None = Field(None, ge=0, description="C_b; the critical one by default")
     first_kernel: float | None = Field(None, gt=0, description="K of the first layer; K* or 1 by default")
     rates: Literal["book", "uniform"] = Field(
         "uniform", description="λ of each layer: book for the equivalence principle's, uniform for 1"
     )
-    networks: int = Field(0, ge=0, description="of an ensemble to measure beside the theory; 0 for theory alone")
+    networks: int = Field(
+        0, ge=0, le=10**9, description="of an ensemble to measure beside the theory; 0 for theory alone"
+    )
 
 
 def _kernel(asked: _KernelQuestion, context: QuestionContext) -> Answer:
@@ -60,6 +60,8 @@ def _kernel(asked: _KernelQuestion, context: QuestionContext) -> Answer:
     weight_variance, bias_variance, first = _variances(asked, activation)
     widths = (*[asked.width] * (asked.depth - 1), asked.outputs or asked.width)
     rates = equivalent_rates(activation, asked.depth) if asked.rates == "book" else uniform_rates
+    if asked.networks:
+        _check_ensemble(asked.networks, widths)
     theory = recursions(
         activation,
         asked.depth,
@@ -74,9 +76,7 @@ def _kernel(asked: _KernelQuestion, context: QuestionContext) -> Answer:
     if asked.networks:
         architecture = Architecture(activation.function, widths, bias_variance, weight_variance)
         x = torch.full((16,), math.sqrt((first - bias_variance) / weight_variance), device=device_named(context.device))
-        if asked.networks < 2:
-            raise ConfigurationError("one network has no spread", "give networks=1000 or so")
-        if asked.width <= _WIDEST_KERNEL:
+        if max(widths) <= _WIDEST_KERNEL:
             measured = measure_kernel(
                 architecture, x, asked.networks, derivative_of(activation), rates, seed=context.seed,
                 progress=context.progress,
@@ -94,7 +94,8 @@ def _kernel(asked: _KernelQuestion, context: QuestionContext) -> Answer:
     )
     if measured is not None:
         text += f" Beside it, {asked.networks} networks with their standard errors (±)."
-        if asked.width > _WIDEST_KERNEL:
+        text += _fluctuations(known[-1])
+        if max(widths) > _WIDEST_KERNEL:
             text += f" Tangent kernels are measured up to width {_WIDEST_KERNEL}."
     pictures = []
     if context.folder is not None:
@@ -103,13 +104,28 @@ def _kernel(asked: _KernelQuestion, context: QuestionContext) -> Answer:
     return Answer(text, values, table(shown), pictures)
 
 
+def _check_ensemble(networks: int, widths: Sequence[int]) -> None:
+    """Refuse what cannot be measured before any of it is."""
+    if networks < 2:
+        raise ConfigurationError("one network has no spread", "give networks=1000 or so")
+    largest = max(one * other for one, other in pairwise((16, *widths)))
+    if largest > _MOST_WEIGHTS:
+        raise ConfigurationError(
+            f"a layer of these widths has {largest:.3g} weights, too many to draw",
+            f"leave networks out for theory alone, or give a width up to {math.isqrt(_MOST_WEIGHTS)}",
+        )
+
+
 def _variances(asked: _KernelQuestion, activation: Activation) -> tuple[float, float, float]:
     """C_W, C_b and the first kernel, critical where they are not given."""
     weight_variance, bias_variance = asked.weight_variance, asked.bias_variance
     kernel = asked.first_kernel
     if weight_variance is None or bias_variance is None or kernel is None:
         given = weight_variance is not None and asked.bias_variance is not None
-        point = None if given else critical_point(activation)
+        try:
+            point = None if given else critical_point(activation)
+        except CriticalityError as error:
+            raise ConfigurationError(error.problem, "give both weight_variance and bias_variance") from error
         if point is not None:
             weight_variance = point.weight_variance if weight_variance is None else weight_variance
             bias_variance = point.bias_variance if bias_variance is None else bias_variance
@@ -180,13 +196,17 @@ def _kernel_row(values: dict[str, Any]) -> dict[str, Any]:
     for name, (label, beside) in _MEASURED_COLUMNS.items():
         if name in values["measured"]:
             row[label] = number(values["theta" if name == "tangent_kernel" else name], 4)
-            row[beside] = _with_error(*values["measured"][name])
+            row[beside] = with_error(*values["measured"][name])
     return row
 
 
-def _with_error(value: float | None, error: float | None) -> str:
-    """`0.1034 ± 0.0021`."""
-    return "–" if value is None or error is None else f"{value:.4g} ± {error:.2g}"
+def _fluctuations(values: dict[str, Any]) -> str:
+    """The tangent kernel's A, B, D, F of one layer, measured beside theory."""
+    measured = [name for name in "ABDF" if values["measured"].get(name, [None])[0] is not None]
+    if not measured:
+        return ""
+    words = [f"{name} {with_error(*values['measured'][name])} ({number(values[name], 4)})" for name in measured]
+    return f" Fluctuations of the tangent kernel in the last layer, measured (theory): {', '.join(words)}."
 
 
 def _kernel_picture(theory: Sequence[Layer], widths: Sequence[int], measured: Measurements | None, path: Path) -> Path:
@@ -227,84 +247,6 @@ def _kernel_picture(theory: Sequence[Layer], widths: Sequence[int], measured: Me
     return path
 
 
-class _NetworkQuestion(Configuration):
-    """A network of the user's."""
-
-    network: str = Field(description="module:function that makes it with new random weights")
-    activation: str = Field("", description="between its layers, to set theory beside it; empty for none")
-    input_shape: list[int] = Field([784], min_length=1, description="of one sample, without the batch")
-    networks: int = Field(1000, ge=2, description="how many to make")
-
-
-def _network(asked: _NetworkQuestion, context: QuestionContext) -> Answer:
-    factory = factory_asked(asked.network)
-    network = network_from(factory)
-    generator = torch.Generator().manual_seed(context.seed)
-    x = torch.randn(1, *asked.input_shape, generator=generator)
-    x = x / x.square().mean().sqrt()
-    layers = measure_networks(factory, x, asked.networks, seed=context.seed, progress=context.progress)
-    theory, why = _chain_theory(network, layers, asked.activation, x)
-    rows = []
-    for place, one in enumerate(layers):
-        row: dict[str, Any] = {
-            "layer": one.name,
-            "fan_in": one.fan_in,
-            "width": one.width,
-            "C_W": number(one.weight_variance, 4),
-            "C_b": number(one.bias_variance, 4),
-            "mean z²": _with_error(*one.metric),
-            "four-point": _with_error(*map(number, one.normalised_vertex)),
-            "kurtosis": _with_error(*map(number, one.kurtosis)),
-        }
-        if theory:
-            fan_in = layers[max(place - 1, 0)].width
-            row["theory: mean z²"] = number(theory[place].K + theory[place].G1 / fan_in, 4)
-            row["theory: four-point"] = number(theory[place].normalised_vertex(fan_in), 4)
-        rows.append(row)
-    shrink = (layers[-1].metric[0] / layers[0].metric[0]) ** (1 / max(len(layers) - 1, 1))
-    text = (
-        f"Over {asked.networks} networks the mean square of signals changes by a factor {shrink:.3g} per layer, to "
-        f"{layers[-1].metric[0]:.3g} in the last; there squared signals of different neurons correlate by "
-        f"{layers[-1].normalised_vertex[0]:.3g}. {why}"
-    )
-    return Answer(text, {"layers": [_observed(one) for one in layers], "change_per_layer": number(shrink)}, rows)
-
-
-def _observed(layer: ObservedLayer) -> dict[str, Any]:
-    """A layer as JSON values; pairs are (estimate, standard error)."""
-    return {
-        name: [number(one) for one in value]
-        if isinstance(value, tuple)
-        else number(value)
-        if isinstance(value, float)
-        else value
-        for name, value in asdict(layer).items()
-    }
-
-
-def _chain_theory(
-    network: nn.Module, layers: Sequence[ObservedLayer], activation: str, x: Tensor
-) -> tuple[list[Layer], str]:
-    """The recursions with the network's own variances, where it is a chain of linear layers; else why not."""
-    modules = dict(network.named_modules())
-    chained = all(one.width == other.fan_in for one, other in pairwise(layers))
-    if not activation:
-        return [], "Name the activation to see what theory predicts."
-    if not chained or any(not isinstance(modules[one.name], nn.Linear) for one in layers) or x.dim() > 2:
-        return [], "Theory is set beside chains of linear layers alone."
-    first = layers[0].bias_variance + layers[0].weight_variance * float(x.square().mean())
-    theory = recursions(
-        activation_asked(activation),
-        len(layers),
-        bias_variance=[one.bias_variance for one in layers],
-        weight_variance=[one.weight_variance for one in layers],
-        first_kernel=first,
-        widths=[one.width for one in layers],
-    )
-    return theory, "Predicted columns are the recursions with the network's own variances, to first order in 1/n."
-
-
 KERNEL = Question(
     "What are kernel, fluctuations and tangent kernel of every layer, predicted and measured?", _KernelQuestion, _kernel
 )
-NETWORK = Question("What do signals do in my own network, measured over an ensemble?", _NetworkQuestion, _network)

@@ -1,19 +1,22 @@
 """Ensembles of networks that are not from here: any module of linear and convolutional layers, made anew many times.
 
-All networks go through one vectorised forward pass (`torch.func.vmap`); hooks show every layer's preactivations.
-"""
+All networks go through one vectorised forward pass (`torch.func.vmap`), or one by one where torch cannot vectorise them;
+hooks show every layer's preactivations. Networks are in evaluation mode: dropout rests, and a fresh batch normalisation
+passes signals on as they are.
+"""  # noqa: E501
 
 from __future__ import annotations
 
 import contextlib
 import math
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, jacrev, stack_module_state, vmap
+from torch.func import functional_call, stack_module_state, vmap
 
 from encore.base.errors import ConfigurationError
 from encore.base.progress import ProgressReporter, SilentProgress
@@ -64,36 +67,94 @@ class _Observed:
     biases: list[Tensor | None]
 
 
-def _made(factory: Factory, seed: int, start: int, count: int) -> list[nn.Module]:
+def network_from(factory: Factory) -> nn.Module:
+    """One network.
+
+    Raises:
+        ConfigurationError: the factory fails or returns something else.
+    """
+    try:
+        network: Any = factory()
+    except Exception as error:  # whatever the user's own code raises
+        raise ConfigurationError(
+            f"the network cannot be made ({first_line(error)})",
+            "name a function that takes no arguments and returns the network",
+        ) from error
+    if not isinstance(network, nn.Module):
+        raise ConfigurationError(f"the factory returned a {type(network).__name__}", "return an nn.Module")
+    return network
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line that is not too long."""
+    text = str(error).strip()
+    return textwrap.shorten(text.splitlines()[0], 160, placeholder=" …") if text else type(error).__name__
+
+
+def networks_made(factory: Factory, seed: int, start: int, count: int, device: torch.device) -> list[nn.Module]:
     """Networks `start` … `start + count`, each from a seed of its own; torch's generator stays as it was."""
     made = []
     with torch.random.fork_rng(devices=[]):
         for number in range(start, start + count):
             torch.manual_seed(derive_seed(seed, "network", number))
-            network = factory()
-            if not isinstance(network, nn.Module):
-                raise ConfigurationError(
-                    f"the factory returned a {type(network).__name__}", "give a callable that returns an nn.Module"
-                )
-            made.append(network.eval())
+            made.append(network_from(factory).to(device).eval())
     return made
 
 
-def _check(network: nn.Module, x: Tensor) -> None:
-    """Refuse a network that cannot be stacked with others or does not take x."""
+def checked_input(network: nn.Module, x: Tensor) -> Tensor:
+    """x in the network's own dtype, of a network that can be stacked with others, takes x and has layers to look at.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
     if any(isinstance(one, nn.parameter.UninitializedParameter) for one in network.parameters()):
         raise ConfigurationError(
             "the network has lazy layers without shapes", "call it once on an input inside the factory"
         )
     if not any(isinstance(module, _LAYERS) for module in network.modules()):
         raise ConfigurationError("the network has no linear or convolutional layer", "give one that has")
+    x = x.to(next(network.parameters()).dtype)
+    seen: list[tuple[str, Tensor]] = []
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _watched(network, seen):
             network(x)
-    except (RuntimeError, TypeError, ValueError) as error:
+    except Exception as error:  # whatever the user's own code raises
         raise ConfigurationError(
-            f"the network does not take an input of shape {tuple(x.shape)} ({str(error).splitlines()[0]})",
-            "give the shape of one sample",
+            f"the network does not take an input of shape {tuple(x.shape)} ({first_line(error)})",
+            "give input_shape, that of one sample",
+        ) from error
+    called = [name for name, _ in seen]
+    if not called:
+        raise ConfigurationError(
+            "the network's forward pass calls none of its linear or convolutional layers", "give one that does"
+        )
+    if len(set(called)) < len(called):
+        raise ConfigurationError(
+            "a layer is called twice, so its weights are shared", "give a network without shared layers"
+        )
+    own = {name for name, _ in network.named_parameters()}
+    strange = [name for name in called if _within(name, "weight") not in own]
+    if strange:
+        raise ConfigurationError(
+            f"the weights of {strange[0]} are those of another layer or computed from other parameters",
+            "give a network whose layers have weights of their own, without weight_norm and the like",
+        )
+    return x
+
+
+def _within(layer: str, parameter: str) -> str:
+    """The name of a layer's parameter in the network."""
+    return f"{layer}.{parameter}" if layer else parameter
+
+
+def stacked_state(networks: list[nn.Module]) -> Any:
+    """Parameters and buffers of all networks, by name, the networks first."""
+    try:
+        return stack_module_state(networks)
+    except (RuntimeError, KeyError) as error:
+        raise ConfigurationError(
+            f"the networks differ in more than their weights ({first_line(error)})",
+            "make the same layers in each call",
         ) from error
 
 
@@ -113,8 +174,8 @@ def _watched(network: nn.Module, seen: list[tuple[str, Tensor]]) -> Iterator[Non
 
 
 def _observe(networks: list[nn.Module], x: Tensor) -> _Observed:
-    """One vectorised pass of all networks on x."""
-    state: Any = stack_module_state(networks)
+    """One vectorised pass of all networks on x; one by one where that fails, as for branches that depend on data."""
+    state = stacked_state(networks)
     base = networks[0]
     names: list[str] = []
 
@@ -126,14 +187,34 @@ def _observe(networks: list[nn.Module], x: Tensor) -> _Observed:
         return tuple(output for _, output in seen)
 
     with torch.no_grad():
-        found = vmap(outputs)(*state)
+        try:
+            found = list(vmap(outputs)(*state))
+        except RuntimeError:
+            names, found = _one_by_one(networks, x)
     parameters = state[0]
     return _Observed(
         names,
-        list(found),
-        [parameters[f"{name}.weight" if name else "weight"] for name in names],
-        [parameters.get(f"{name}.bias" if name else "bias") for name in names],
+        found,
+        [parameters[_within(name, "weight")] for name in names],
+        [parameters.get(_within(name, "bias")) for name in names],
     )
+
+
+def _one_by_one(networks: list[nn.Module], x: Tensor) -> tuple[list[str], list[Tensor]]:
+    """Names of the layers in the order of calls, and their outputs, the networks first."""
+    names: list[str] = []
+    rows: list[list[Tensor]] = []
+    for network in networks:
+        seen: list[tuple[str, Tensor]] = []
+        with _watched(network, seen):
+            network(x)
+        names = names or [name for name, _ in seen]
+        if names != [name for name, _ in seen]:
+            raise ConfigurationError(
+                "the networks of the ensemble do not call the same layers", "give a network that calls all of them"
+            )
+        rows.append([output for _, output in seen])
+    return names, [torch.stack(outputs) for outputs in zip(*rows, strict=True)]
 
 
 def _neurons_last(output: Tensor, module: nn.Module) -> Tensor:
@@ -155,7 +236,7 @@ def measure_networks(
 
     Args:
         factory: makes one network; called `networks` times.
-        x: one input with its batch dimension, (1, …).
+        x: one input with its batch dimension, (1, …); its device is computed on, in the dtype of the networks.
         networks: N ≥ 2.
         seed: of all networks.
         progress: told of finished networks.
@@ -164,33 +245,35 @@ def measure_networks(
         The layers in the order of the forward pass; each value is (estimate, standard error).
 
     Raises:
-        ConfigurationError: no such layers, a layer without independent weights per neuron, or no network.
+        ConfigurationError: no network, no such layers, a layer that is called twice, networks that differ in more than
+            their weights, or not at all.
     """
     progress = progress or SilentProgress()
     if networks < 2:
         raise ConfigurationError(f"{networks} networks are no ensemble", "give networks of at least 2, better 1000")
-    (first,) = _made(factory, seed, 0, 1)
-    _check(first, x)
+    (first,) = networks_made(factory, seed, 0, 1, x.device)
+    x = checked_input(first, x)
     modules = dict(first.named_modules())
     rows: dict[str, list[dict[str, Tensor]]] = {}
     order: list[str] = []
     for start in range(0, networks, CHUNK):
-        observed = _observe(_made(factory, seed, start, min(CHUNK, networks - start)), x)
-        order = order or observed.names
+        observed = _observe(networks_made(factory, seed, start, min(CHUNK, networks - start), x.device), x)
+        if start == 0 and all(bool((weights == weights[:1]).all()) for weights in observed.weights):
+            raise ConfigurationError(
+                "all networks have the same weights, so that there is no ensemble",
+                "draw new weights in each call, without a seed inside the function",
+            )
+        if observed.names != (order or observed.names):
+            raise ConfigurationError(
+                "the networks of the ensemble do not call the same layers", "give a network that calls all of them"
+            )
+        order = observed.names
         for name, output, weights, biases in zip(
             observed.names, observed.outputs, observed.weights, observed.biases, strict=True
         ):
             z = _neurons_last(output, modules[name])
             rows.setdefault(name, []).append(_shown(z, weights, biases))
         progress.update("networks", min(start + CHUNK, networks), networks)
-    if not order:
-        raise ConfigurationError(
-            "the network's forward pass calls none of its linear or convolutional layers", "give one that does"
-        )
-    if len(set(order)) < len(order):
-        raise ConfigurationError(
-            "a layer is called twice, so its weights are shared", "give a network without shared layers"
-        )
     return [_layer(name, modules[name], rows[name]) for name in order]
 
 
@@ -233,48 +316,3 @@ def _layer(name: str, module: nn.Module, rows: list[dict[str, Tensor]]) -> Obser
         normalised_vertex=estimate(lambda means: relative(means, "pairs") - 1) if width > 1 else alone,
         kurtosis=estimate(lambda means: relative(means, "zzzz") - 3),
     )
-
-
-def tangent_kernels_of(
-    factory: Factory,
-    x: Tensor,
-    networks: int,
-    rates: Callable[[str], tuple[float, float]] = lambda name: (1.0, 1.0),
-    *,
-    seed: int = 0,
-) -> Tensor:
-    """Ĥ of the outputs of N networks on one input by automatic differentiation: Σ_μ λ_μ ∂z_i/∂θ_μ ∂z_j/∂θ_μ (Eq. 8.6).
-
-    Args:
-        factory: makes one network whose parameters belong to linear and convolutional layers.
-        x: one input with its batch dimension, (1, …).
-        networks: N.
-        rates: (λ_b, λ_W) of the layer with a name; weights count with λ_W over the fan-in.
-        seed: of all networks.
-
-    Returns:
-        (N, outputs, outputs) in the dtype of the parameters.
-    """
-    found = []
-    size = 16
-    for start in range(0, networks, size):
-        made = _made(factory, seed, start, min(size, networks - start))
-        parameters, buffers = stack_module_state(made)
-        base = made[0]
-
-        def outputs(own: dict[str, Tensor], fixed: dict[str, Tensor], base: nn.Module = base) -> Tensor:
-            answer: Tensor = functional_call(base, (own, fixed), (x,))
-            return answer.flatten()
-
-        jacobians = vmap(jacrev(outputs))(parameters, buffers)
-        total: Tensor | None = None
-        for name, jacobian in jacobians.items():
-            layer, _, kind = name.rpartition(".")
-            bias_rate, weight_rate = rates(layer)
-            rate = bias_rate if kind == "bias" else weight_rate / parameters[name][0, 0].numel()
-            flat = jacobian.flatten(2)
-            term = rate * flat @ flat.mT
-            total = term if total is None else total + term
-        assert total is not None
-        found.append(total.detach())
-    return torch.cat(found)

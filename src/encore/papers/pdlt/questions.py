@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 from pydantic import Field
 
@@ -18,15 +19,17 @@ from encore.nn.criticality import (
 from encore.papers.pdlt.asking import (
     ActivationQuestion,
     ShapeQuestion,
+    Size,
     activation_asked,
     factory_asked,
-    network_from,
     number,
     table,
 )
 from encore.papers.pdlt.information import growth_of, most_information, mutual_information, optimal_ratio
-from encore.papers.pdlt.kernel_questions import KERNEL, NETWORK
+from encore.papers.pdlt.kernel_questions import KERNEL
 from encore.papers.pdlt.learning_rates import equivalent_rates
+from encore.papers.pdlt.network_question import NETWORK
+from encore.papers.pdlt.own_networks import network_from
 from encore.papers.pdlt.residual import growth, optimal_skip, vertices
 from encore.results.questions import Answer, Question, QuestionContext
 
@@ -57,7 +60,9 @@ def _universality_class(asked: ActivationQuestion, context: QuestionContext) -> 
 class _CriticalPointQuestion(ActivationQuestion):
     """Where to begin."""
 
-    width: int = Field(0, ge=0, description="n, for the correction of first order in 1/n; 0 for infinite width")
+    width: int = Field(
+        0, ge=0, le=10**9, description="n, for the correction of first order in 1/n; 0 for infinite width"
+    )
 
 
 def _critical_point(asked: _CriticalPointQuestion, context: QuestionContext) -> Answer:
@@ -71,20 +76,23 @@ def _critical_point(asked: _CriticalPointQuestion, context: QuestionContext) -> 
     if point.universality == "half-stable":
         text += f" Scale inputs so that the first layer's kernel is K* = {point.kernel:.6g}."
     if asked.width:
-        corrected = corrected_weight_variance(activation, asked.width)
-        values["C_W at this width"] = number(corrected, 9)
-        text += f" At width {asked.width}, to first order: C_W = {corrected:.9g}."
+        if point.universality == "half-stable":
+            text += " The book gives no correction of first order in 1/n at half-stable points."
+        else:
+            corrected = corrected_weight_variance(activation, asked.width)
+            values["C_W at this width"] = number(corrected, 9)
+            text += f" At width {asked.width}, to first order: C_W = {corrected:.9g}."
     return Answer(text, values, [_point(one) for one in universality_class(activation).points])
 
 
 class _InitialiseQuestion(ActivationQuestion):
     """A network to initialise."""
 
-    widths: list[int] = Field(
+    widths: list[Size] = Field(
         [784, 500, 500, 10], min_length=2, description="n_0 … n_L of a multilayer perceptron, inputs first"
     )
     network: str = Field("", description="module:function that makes an nn.Module, instead of widths and activation")
-    skip: float = Field(0.0, description="γ of skip connections")
+    skip: float = Field(0.0, description="γ of skip connections between equally wide layers")
 
 
 def _initialise(asked: _InitialiseQuestion, context: QuestionContext) -> Answer:
@@ -105,14 +113,17 @@ def _initialise(asked: _InitialiseQuestion, context: QuestionContext) -> Answer:
         ]
         text = f"{asked.network} is critical with these. `critical_init_(model)` of encore.nn.critical_init sets them."
         return Answer(" ".join([text, *report.notes]), {"layers": layers, "notes": list(report.notes)}, table(layers))
-    if min(asked.widths) < 1:
-        raise ConfigurationError(f"widths {asked.widths} make no network", "give inputs, hidden widths and outputs")
     activation = activation_asked(asked.activation)
     point = critical_point(activation)
-    weight_variance = residual_weight_variance(activation, asked.skip) if asked.skip else point.weight_variance
+    shapes = list(pairwise(asked.widths))
+    residual_variance = residual_weight_variance(activation, asked.skip) if asked.skip else point.weight_variance
+    if asked.skip and not any(fan_in == width for fan_in, width in shapes[1:]):
+        raise ConfigurationError(
+            f"no skip connection fits widths {asked.widths}", "give neighbouring hidden layers the same width"
+        )
     rows = []
-    for layer, (fan_in, width) in enumerate(zip(asked.widths[:-1], asked.widths[1:], strict=True), 1):
-        variance = weight_variance
+    for layer, (fan_in, width) in enumerate(shapes, 1):
+        variance = residual_variance if layer > 1 and fan_in == width else point.weight_variance
         if layer == 1 and point.universality == "half-stable":
             variance = point.kernel - point.bias_variance  # inputs of mean square 1 give the kernel K*
         rows.append(
@@ -127,13 +138,15 @@ def _initialise(asked: _InitialiseQuestion, context: QuestionContext) -> Answer:
             }
         )
     text = f"A critical {activation.name} network has normal weights and biases of these standard deviations."
+    if asked.skip:
+        text += f" Skips of γ = {asked.skip:g} join equally wide layers, from the second on."
     return Answer(text, {"activation": activation.name, "layers": rows}, table(rows))
 
 
 class _RatesQuestion(ShapeQuestion):
     """Learning rates."""
 
-    inputs: int = Field(784, ge=1, description="n_0")
+    inputs: Size = Field(784, description="n_0")
     bias_rate: float = Field(1.0, gt=0, description="λ̃_b, the share of biases")
     weight_rate: float = Field(1.0, gt=0, description="λ̃_W, the share of weights")
 
@@ -202,12 +215,13 @@ def _residual(asked: _ResidualQuestion, context: QuestionContext) -> Answer:
     text = (
         f"With skips of γ = {asked.skip:.4g} a {activation.name} network is critical at C_b = 0 and C_W = "
         f"{weight_variance:.9g}; the book's fluctuations grow as {nu:.4g}·ℓ/n. For L/n = "
-        f"{asked.depth / asked.width:.3g} and {asked.outputs} outputs the best γ is {best:.3g}."
+        f"{asked.depth / asked.width:.3g} and {asked.outputs} output{'s' * (asked.outputs > 1)} the best γ is "
+        f"{best:.3g}."
     )
     if odd:
         text += (
             " Odd correlations, which the book leaves out, add to the fluctuations of this activation: the column "
-            "V/(nK²) has them."
+            "V/(nK²) has them, the best γ leaves them out."
         )
     values = {"C_W": weight_variance, "growth": nu, "optimal_skip": best, "odd_correlations": odd, "layers": rows}
     return Answer(text, values, table(rows))
@@ -216,7 +230,7 @@ def _residual(asked: _ResidualQuestion, context: QuestionContext) -> Answer:
 class _InformationQuestion(ShapeQuestion):
     """Halves of the output layer."""
 
-    outputs: int = Field(10, ge=2, description="n_L, an even number")
+    outputs: int = Field(10, ge=2, le=10**9, description="n_L, an even number")
 
 
 def _information(asked: _InformationQuestion, context: QuestionContext) -> Answer:

@@ -44,7 +44,7 @@ def growth(activation: Activation, skip: float) -> float:
     For odd activations that is the growth; for a ReLU odd correlations add to it (see `vertices`).
 
     Raises:
-        ConfigurationError: the activation belongs to neither class.
+        ConfigurationError: the activation is neither scale-invariant nor smooth at 0 and of the class K* = 0.
     """
     square = _square(skip)
     slopes = activation.scale_invariant
@@ -52,7 +52,8 @@ def growth(activation: Activation, skip: float) -> float:
         return (1 - square) * ((1 - square) * scale_invariant_growth(*slopes) + 4 * square)
     if activation.taylor is None or activation.taylor[0] != 0 or activation.taylor[1] == 0:
         raise ConfigurationError(
-            f"{activation.name} is neither scale-invariant nor of the class K* = 0, where skips are solved",
+            f"the growth of fluctuations with skips is known of scale-invariant activations and of those of the class "
+            f"K* = 0 that are smooth at 0, not of {activation.name}",
             "ask for a ReLU, tanh or sin",
         )
     return TANH_GROWTH * (1 - square**2)
@@ -117,9 +118,8 @@ def optimal_skip(activation: Activation, ratio: float, outputs: int) -> float:
     """
     if optimal_ratio(growth(activation, 0.0), outputs) >= ratio:
         return 0.0
-    low, high = 0.0, 1.0 - 1e-12
-    peak = max((growth(activation, step / 1000), step / 1000) for step in range(1000))[1]
-    low = peak  # beyond it ν falls with γ
+    low = max((growth(activation, step / 1000), step / 1000) for step in range(1000))[1]  # beyond, ν falls with γ
+    high = 1.0 - 1e-12
     for _ in range(200):
         middle = (low + high) / 2
         low, high = (middle, high) if optimal_ratio(growth(activation, middle), outputs) < ratio else (low, middle)

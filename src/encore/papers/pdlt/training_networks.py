@@ -126,7 +126,7 @@ class Ensemble:
 
     @torch.no_grad()
     def accuracies(self, x: Tensor, labels: Tensor, batch_size: int = 250) -> Tensor:
-        """Per cent right of each network on (N, n_0), (N,) → (E,); a network that diverged is right by chance alone."""
+        """Per cent right of each network on (N, n_0), (N,) → (E,); a network that diverged is right nowhere."""
         right = torch.zeros(len(self.plans), device=x.device)
         for start in range(0, len(x), batch_size):
             logits = self.forward(x[start : start + batch_size])
@@ -158,7 +158,10 @@ def batches(seeds: Sequence[int], num_samples: int, batch_size: int, steps: int)
 
 @contextmanager
 def small_numbers_are_zero() -> Iterator[None]:
-    """Let the processor take numbers below 1e-38 as 0 inside the block: dying networks would slow all others down."""
+    """Let the processor take numbers below 1e-38 as 0 inside the block: dying networks would slow all others down.
+
+    Afterwards it does not, as is PyTorch's default.
+    """
     torch.set_flush_denormal(True)
     try:
         yield

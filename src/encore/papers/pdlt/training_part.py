@@ -128,9 +128,12 @@ class TrainingPart(Part):
         )
         for claim in performance.claims:
             if claim.id in DEEP:
-                performance.record(_deep_record(claim, DEEP[claim.id], results[DEEP[claim.id]], undecided, note))
+                activation = DEEP[claim.id]
+                edges = _edges_in_words({activation: results[activation]}, settings)
+                performance.record(_deep_record(claim, activation, results[activation], undecided, note + edges))
             elif claim.id == OFF:
-                performance.record(_off_record(claim, results, undecided, note))
+                edges = _edges_in_words({one: results[one] for one in SOLVED}, settings, (CRITICAL, MORE, LESS))
+                performance.record(_off_record(claim, results, undecided, note + edges))
         if performance.asks(TRANSFER):
             claim = next(one for one in performance.claims if one.id == TRANSFER)
             curves = measured_curves(performance, settings, digits)
@@ -213,6 +216,23 @@ def _accuracies(networks: Sequence[TrainedNetwork]) -> list[float]:
 
 def _rates_in_words(results: Results) -> str:
     return ", ".join(f"{name} {networks[0].learning_rate:.1g}" for name, networks in results.items())
+
+
+def _edges_in_words(
+    results: Mapping[str, Results], settings: TrainingSettings, names: Sequence[str] = (CRITICAL, *USUAL)
+) -> str:
+    """Arms that the largest or smallest of all rates suited best, for which a better one may lie outside."""
+    limits = (
+        min(settings.search_rates) * min(settings.refinement),
+        max(settings.search_rates) * max(settings.refinement),
+    )
+    found = [
+        f"{activation} {name}"
+        for activation, arms in results.items()
+        for name in names
+        if name in arms and any(math.isclose(arms[name][0].learning_rate, limit) for limit in limits)
+    ]
+    return f". A better rate may lie beyond the grid for {', '.join(found)}" if found else ""
 
 
 def _deep_record(claim: Claim, activation: str, results: Results, undecided: str, note: str) -> ClaimRecord:

@@ -161,13 +161,14 @@ class BackboneEncoder(nn.Module):
         self.info = self.backbone.feature_info[0]
         self.projection = nn.Conv2d(self.info.num_channels, code_channels, 1)
         seen: Preprocessing = self.backbone.preprocessing
-        self.scale, self.backwards = seen.scale, seen.channel_order == "BGR"
-        self.register_buffer("mean", torch.tensor(seen.mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(seen.std).view(3, 1, 1), persistent=False)
+        self.backwards = seen.channel_order == "BGR"
+        # Kept with the weights: what a trained backbone takes may be another than what its kind takes.
+        self.register_buffer("mean", torch.tensor(seen.mean).view(3, 1, 1) / seen.scale)
+        self.register_buffer("std", torch.tensor(seen.std).view(3, 1, 1) / seen.scale)
 
     def forward(self, input: Tensor) -> Tensor:
         """Pictures 0…1, grey or RGB → maps from 0 on."""
-        input = input.expand(-1, 3, -1, -1) * self.scale
+        input = input.expand(-1, 3, -1, -1)
         if self.backwards:
             input = input.flip(1)
         (maps,) = self.backbone((input - self.mean) / self.std)

@@ -9,7 +9,14 @@ from torch import Tensor, nn
 
 from encore.base.registry import register_model
 from encore.nn.model import EncoreModel
-from encore.papers.prototypes.model import WIDTHS, as_channels, check_size, checked_arguments, encoder_for
+from encore.papers.prototypes.model import (
+    WIDTHS,
+    as_channels,
+    check_size,
+    checked_arguments,
+    encoder_for,
+    without_weights,
+)
 
 
 @register_model("prototypes_twin")
@@ -18,7 +25,7 @@ class PlainTwin(EncoreModel):
 
         (B, C, 28, 28) → encoder → z (40) → linear, ReLU (15) → W (10)
 
-    The paper does not print the layer's activation: ReLU, as everywhere in the encoder.
+    ReLU after the layer is our assumption, as everywhere in the encoder; the paper's own twin could not be read.
 
     Args:
         num_classes, num_prototypes, image_size, num_channels, widths, encoder, encoder_arguments: as for
@@ -41,6 +48,11 @@ class PlainTwin(EncoreModel):
         self.encoder, shape = encoder_for(self.image_size, num_channels, widths, encoder, encoder_arguments)
         self.hidden = nn.Linear(shape[0] * shape[1] * shape[2], num_prototypes)
         self.head = nn.Linear(num_prototypes, num_classes)
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """The constructor's arguments; a backbone's are those that build it without its weights, which are ours now."""
+        return without_weights(super().configuration, self.encoder)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(B, 1 or 3, H, W), 0…1 → logits (B, K)."""

@@ -82,6 +82,11 @@ class PicturePrototypes(PrototypeNetwork):
         )
         self.image_size, self.num_channels = size, num_channels
 
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """The constructor's arguments; a backbone's are those that build it without its weights, which are ours now."""
+        return without_weights(super().configuration, self.encoder)
+
     def target(self, inputs: Tensor) -> Tensor:
         """What is encoded and restored: (B, 1 or 3, H, W) → (B, C, H, W)."""
         return as_channels(inputs, self.num_channels)
@@ -94,6 +99,13 @@ class PicturePrototypes(PrototypeNetwork):
         """
         check_size(inputs, self.image_size)
         return super().encode(self.target(inputs))
+
+
+def without_weights(configuration: dict[str, Any], encoder: nn.Module) -> dict[str, Any]:
+    """A model's arguments with those of its backbone that need no RUN, no source and no hub."""
+    if not isinstance(encoder, BackboneEncoder):
+        return configuration
+    return {**configuration, "encoder_arguments": encoder.backbone.model.configuration}
 
 
 def as_channels(pictures: Tensor, num_channels: int) -> Tensor:
@@ -124,6 +136,8 @@ def encoder_for(
         if arguments:
             raise ConfigurationError("encoder_arguments came without an encoder", "name one: encoder=resnet18")
         return ConvolutionalEncoder(num_channels, widths), (widths[-1], *halved(size, len(widths)))
+    if not isinstance(name, str):
+        raise ConfigurationError(f"encoder is {name!r}", "give the name of a registered backbone: encoder=resnet18")
     backbone = BackboneEncoder(name, arguments or {}, widths[-1])
     return backbone, (widths[-1], *backbone.map_size(size))
 
@@ -164,6 +178,6 @@ def checked_arguments(
         raise ConfigurationError(f"image_size is {list(image_size)}", "give [height, width], 1 at least")
     if num_channels not in (1, 3):
         raise ConfigurationError(f"num_channels is {num_channels}", "give 1 for grey pictures, 3 for RGB")
-    if not widths or min(widths) < 1:
+    if not widths or not all(isinstance(width, int) and width > 0 for width in widths):
         raise ConfigurationError(f"widths is {list(widths)}", "give the channels of one map or more")
     return (int(image_size[0]), int(image_size[1])), tuple(widths)

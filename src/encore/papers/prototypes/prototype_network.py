@@ -8,7 +8,8 @@ Whatever f and g are made of, this is what the paper adds to them: prototypes, t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -66,7 +67,7 @@ class PrototypeNetwork(EncoreModel):
     ) -> None:
         super().__init__()
         fewest = num_classes if per_class else 1
-        if num_prototypes < fewest:
+        if not isinstance(num_prototypes, int) or num_prototypes < fewest:
             raise ConfigurationError(
                 f"num_prototypes is {num_prototypes}, at least {fewest} are due",
                 "give every class a prototype" if per_class else "compare with one case or more",
@@ -77,8 +78,10 @@ class PrototypeNetwork(EncoreModel):
             "r1": r1_weight,
             "r2": r2_weight,
         }
-        if min(self.weights_of_terms.values()) < 0:
-            raise ConfigurationError("a term of the loss has a negative weight", "give 0 to leave a term out")
+        if not all(0 <= weight < math.inf for weight in self.weights_of_terms.values()):
+            raise ConfigurationError(
+                "a term of the loss has a negative weight, or one that is not finite", "give 0 to leave a term out"
+            )
         self.encoder, self.decoder = encoder, decoder
         self.code_size, self.num_classes = code_size, num_classes
         self.prototypes = nn.Parameter(torch.rand(num_prototypes, code_size))
@@ -114,10 +117,19 @@ class PrototypeNetwork(EncoreModel):
         """Codes (B, q) → squared distances (B, m), from 0 on."""
         return squared_distances(codes, self.prototypes)
 
+    def scores(self, distances: Tensor) -> Tensor:
+        """Squared distances (B, m) → logits (B, K), float32 at least, also under autocast.
+
+        Distances and weights are large and of either sign: in half precision their sum would be too coarse.
+        """
+        if torch.is_autocast_enabled(distances.device.type):
+            with torch.autocast(distances.device.type, enabled=False):
+                return self.scores(distances)
+        return F.linear(distances, self.head.weight.to(distances.dtype))
+
     def forward(self, inputs: Tensor) -> Tensor:
         """(B, …) → logits (B, K)."""
-        logits: Tensor = self.head(self.distances(self.encode(inputs)))
-        return logits
+        return self.scores(self.distances(self.encode(inputs)))
 
     def own_loss(self, inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """The paper's loss of a batch, by terms; minima are taken within the batch.
@@ -134,7 +146,7 @@ class PrototypeNetwork(EncoreModel):
         codes = self.encode(inputs)
         distances = self.distances(codes)
         terms = {
-            "class_error": F.cross_entropy(self.head(distances), targets),
+            "class_error": F.cross_entropy(self.scores(distances), targets),
             "reconstruction": (self.decode(codes) - self.target(inputs)).square().flatten(1).sum(1).mean(),
             **interpretability_terms(distances, targets, self.owners),
         }
@@ -151,7 +163,7 @@ class PrototypeNetwork(EncoreModel):
         """
         names = self.classes or tuple(str(index) for index in range(self.num_classes))
         distances = self.distances(self.encode(inputs))
-        contributions = distances.unsqueeze(1) * self.head.weight  # (B, K, m)
+        contributions = distances.unsqueeze(1) * self.head.weight.to(distances.dtype)  # (B, K, m)
         predicted = contributions.sum(2).argmax(1).tolist()
         shown, supported = self.decoded_prototypes().cpu(), self.class_of_prototypes().tolist()
         order = distances.argsort(dim=1).tolist()
@@ -216,6 +228,13 @@ class PrototypeNetwork(EncoreModel):
         indices, _ = self.nearest(codes, labels)
         self.prototypes.copy_(codes[indices])
         return indices
+
+    def fitting_state(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Of a network of other classes, prototypes come to belong to the classes of this one."""
+        others = "head.weight" in state and state["head.weight"].shape[0] != self.num_classes
+        if self.owners is None or not others or "owners" not in state:
+            return state
+        return {**state, "owners": self.owners}
 
     @torch.no_grad()
     def prune(self, kept: Sequence[int]) -> None:

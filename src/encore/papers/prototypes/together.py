@@ -19,7 +19,9 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from encore.base.errors import ConfigurationError, DivergenceError
 from encore.base.files import replacing
+from encore.base.runtime import Runtime
 from encore.base.seeds import derive_seed
+from encore.data.classification_augmentation import ClassificationAugmentation
 from encore.data.contracts import Samples
 from encore.nn.model import EncoreModel
 from encore.papers.prototypes.fit import PrototypesFit
@@ -64,53 +66,82 @@ class _Progress:
     curves: list[list[dict[str, float]]] = field(default_factory=list)
 
 
-def can_train_together(configuration: PrototypesFit) -> bool:
-    """Whether the settings are among those that a stack knows: Adam at a constant rate, and nothing around it."""
+def can_train_together(configuration: PrototypesFit, runtime: Runtime) -> bool:
+    """Whether a stack trains the same networks: Adam at a constant rate in single precision, and nothing around it."""
+    training, augmentation = configuration.training, configuration.augmentation
     plain = TrainingConfiguration(
-        epochs=configuration.training.epochs,
-        batch_size=configuration.training.batch_size,
+        epochs=training.epochs,
+        batch_size=training.batch_size,
         optimizer="adam",
-        learning_rate=configuration.training.learning_rate,
-        momentum=configuration.training.momentum,
-        beta2=configuration.training.beta2,
+        learning_rate=training.learning_rate,
+        momentum=training.momentum,
+        beta2=training.beta2,
         weight_decay=0.0,
         schedule="constant",
         recompute_batch_norm=False,
-        num_workers=configuration.training.num_workers,
-        channels_last=configuration.training.channels_last,
-        checkpoint_minutes=configuration.training.checkpoint_minutes,
+        num_workers=training.num_workers,
+        channels_last=training.channels_last,
+        checkpoint_minutes=training.checkpoint_minutes,
+    )
+    # Others look at colours, or draw a number for each of three channels; a stack of grey networks sees one.
+    of_any_channels = ClassificationAugmentation(
+        crop="none",
+        crop_scale=augmentation.crop_scale,
+        crop_proportions=augmentation.crop_proportions,
+        crop_padding=augmentation.crop_padding,
+        horizontal_flip=augmentation.horizontal_flip,
+        elastic_strength=augmentation.elastic_strength,
+        elastic_smoothness=augmentation.elastic_smoothness,
     )
     return (
-        configuration.training == plain
+        training == plain
+        and augmentation == of_any_channels
         and configuration.weights is None
         and configuration.learnt == "all"
-        and configuration.augmentation.crop == "none"
+        and configuration.loss == "cross_entropy"
+        and configuration.monitor == "accuracy"
         and "encoder" not in configuration.model_arguments
+        and runtime.devices == 1
+        and runtime.precision == "32-true"
     )
 
 
 def train_together(study: Study, performance: Performance) -> None:
     """Train what `study` has not finished yet, and finish it as `Study.perform` would.
 
+    A stack that was stopped goes on with all its members, also where some of them have been measured already.
+
     Raises:
         ConfigurationError: settings that a stack does not know.
         DivergenceError: a loss is not finite.
     """
-    if not can_train_together(study.configuration):
+    if not can_train_together(study.configuration, performance.runtime):
         raise ConfigurationError(
-            "batched: arms are trained together by Adam at a constant rate without further settings",
+            "batched: arms are trained together on one device in single precision, by Adam at a constant rate, with no "
+            "augmentation but mirror images and elastic deformation",
             "leave these settings out, or add batched=false",
         )
     assert performance.folder is not None
     for model in dict.fromkeys(arm.model for arm in study.arms):
-        members = [
-            (arm, seed)
-            for seed in performance.seeds
-            for arm in study.arms
-            if arm.model == model and performance.folder.finished(f"arms/{arm.name}/seed{seed}/arm") is None
-        ]
-        if members:
-            _Stack(study, performance, members).train()
+        everyone = [(arm, seed) for seed in performance.seeds for arm in study.arms if arm.model == model]
+        due = [one for one in everyone if performance.folder.finished(_step(*one)) is None]
+        stopped = _checkpoint(performance, model)
+        if due and stopped.is_file():
+            begun = torch.load(stopped, map_location="cpu", weights_only=True)["members"]
+            due = [one for one in everyone if one in due or _step(*one) in begun]
+        if due:
+            _Stack(study, performance, due).train()
+        stopped.unlink(missing_ok=True)
+
+
+def _step(arm: Arm, seed: int) -> str:
+    """What `Study.perform` calls the training of an arm."""
+    return f"arms/{arm.name}/seed{seed}/arm"
+
+
+def _checkpoint(performance: Performance, model: str) -> Path:
+    """Where the stack of a model lies until its members are finished."""
+    return performance.path / "arms" / f"together_{model}.ckpt"
 
 
 class _Stack:
@@ -159,8 +190,8 @@ class _Stack:
 
     @property
     def checkpoint(self) -> Path:
-        """One for this stack; it goes when its members are finished."""
-        return self.performance.path / "arms" / f"together_{self.members[0][0].name}.ckpt"
+        """One for this stack."""
+        return _checkpoint(self.performance, self.members[0][0].model)
 
     def train(self) -> None:
         """Train to the end, or on from a checkpoint, and finish every member."""
@@ -171,7 +202,7 @@ class _Stack:
         training, stage = self.shared.training, f"{self.members[0][0].model}: {len(self.members)} networks together"
         batches = [EpochBatches(len(labels), training.batch_size, seed=seed) for seed in self.seeds]
         saved = started = time.monotonic()
-        before = self.at.seconds
+        self.seconds_before = before = self.at.seconds
         per_epoch = self.steps_per_epoch
         while self.at.epoch < training.epochs:
             for one in batches:
@@ -192,6 +223,7 @@ class _Stack:
             if time.monotonic() - saved > 60 * training.checkpoint_minutes:
                 self._save()
                 saved = time.monotonic()
+        self._save()
         self._finish()
 
     def _on_device(self, samples: Samples) -> tuple[Tensor, Tensor]:
@@ -247,7 +279,7 @@ class _Stack:
     def _save(self) -> None:
         self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         state = {
-            "members": [f"{arm.name}/{seed}" for arm, seed in self.members],
+            "members": [_step(*member) for member in self.members],
             "parameters": {name: one.detach() for name, one in self.parameters.items()},
             "best": self.best,
             "optimizer": self.optimizer.state_dict(),
@@ -260,8 +292,8 @@ class _Stack:
         if not self.checkpoint.is_file():
             return
         state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
-        if state["members"] != [f"{arm.name}/{seed}" for arm, seed in self.members]:
-            return
+        if state["members"] != [_step(*member) for member in self.members]:
+            return  # of another choice of arms
         with torch.no_grad():
             for name, one in self.parameters.items():
                 one.copy_(state["parameters"][name])
@@ -275,6 +307,8 @@ class _Stack:
         assert folder is not None
         seconds = self.at.seconds / len(self.members)
         for member, (arm, seed) in enumerate(self.members):
+            if folder.finished(_step(arm, seed)) is not None:
+                continue
             model = self.models[member]
             model.load_state_dict({name.removeprefix("model."): one[member] for name, one in self.best.items()})
             model.eval()
@@ -298,5 +332,6 @@ class _Stack:
             record = ArmRecord(
                 arm=arm.name, seed=seed, seconds=round(seconds, 1), metrics=trained.test, curves=outcome.curves
             )
-            folder.finish(f"arms/{arm.name}/seed{seed}/arm", record.model_dump(mode="json"))
-        self.checkpoint.unlink(missing_ok=True)
+            folder.finish(_step(arm, seed), record.model_dump(mode="json"))
+            # `Study.perform` takes finished arms for those of an earlier part of the run, and adds their time to this.
+            performance.seconds_before -= record.seconds * (1 - self.seconds_before / max(self.at.seconds, 1e-9))

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 from torch.nn import functional
 
-from encore.base.errors import ConfigurationError
+from encore.base.errors import ConfigurationError, DataError
 from encore.base.files import write_text
 from encore.data.contracts import Samples
 from encore.nn.model import EncoreModel
@@ -184,6 +184,22 @@ def pruned(purity: Tensor, least: float, owners: Tensor | None = None) -> list[i
     return sorted(kept)
 
 
+def check_every_class(model: EncoreModel, labels: Iterable[int] | None, classes: Sequence[str]) -> None:
+    """See that every class that cases belong to has a training sample; of data that hide their `labels`, not.
+
+    Raises:
+        DataError: one has none.
+    """
+    owners = getattr(model, "owners", None)
+    missing = [] if owners is None or labels is None else sorted({*owners.tolist()} - {*labels})
+    if missing:
+        names = ", ".join(classes[one] for one in missing[:5]) + (" …" if len(missing) > 5 else "")
+        raise DataError(
+            f"per_class: every prototype belongs to a class, and {len(missing)} have no training sample ({names})",
+            "give samples of every class, or a larger train_samples",
+        )
+
+
 def check_learns_cases(model: EncoreModel, *, replaced: bool, least_purity: float) -> None:
     """See that cases are replaced or pruned only where there are some.
 
@@ -193,7 +209,7 @@ def check_learns_cases(model: EncoreModel, *, replaced: bool, least_purity: floa
     if (replaced or least_purity) and not isinstance(model, LearnsCases):
         key = "replace_cases" if replaced else "least_purity"
         raise ConfigurationError(
-            f"{key}: '{model.registered_name}' learns no cases", "leave it out, or take model=prototypes"
+            f"{key}: '{model.registered_name}' learns no cases", "leave it out, or take a model of prototypes"
         )
 
 

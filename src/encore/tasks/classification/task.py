@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from encore.base import registry
 from encore.base.errors import ConfigurationError, DataError
 from encore.base.files import write_text
 from encore.base.progress import ProgressReporter
@@ -21,7 +19,7 @@ from encore.base.runtime import Runtime
 from encore.data.classification import open_classification, open_classification_part
 from encore.data.classification_augmentation import RandomCrops
 from encore.data.contracts import DataSplits, ImageDataset, Samples
-from encore.data.resizing import kept_if_small, sizes_of
+from encore.data.resizing import kept_if_small, labels_of, sizes_of
 from encore.data.splits import some
 from encore.nn.batch_norm import folded
 from encore.nn.creation import create_model, size_of_weights
@@ -36,9 +34,11 @@ from encore.tasks.base import (
     check_kind,
     details_of,
 )
+from encore.tasks.classification.arguments import arguments_for, check_loss
 from encore.tasks.classification.cases import (
     CASES_BATCH,
     LearnsCases,
+    check_every_class,
     check_learns_cases,
     neighbours,
     pruned,
@@ -139,16 +139,23 @@ class ClassificationTask(Task):
         """As `Task.make_model`; where the weights are of other classes, the head begins afresh.
 
         A model that is made for pictures of one size or number of channels is made for those of the data.
+
+        Raises:
+            ConfigurationError: settings that do not go with the data, or with this model.
+            DataError: a class that prototypes belong to has no training picture.
         """
         torch.manual_seed(seed)
-        arguments = {"num_classes": len(splits.classes), **_of_the_data(splits, configuration)}
-        arguments.update(configuration.model_arguments)
         model: EncoreModel = create_model(
-            configuration.model, weights=configuration.weights, fresh=(HEAD,), **arguments
+            configuration.model,
+            weights=configuration.weights,
+            fresh=(HEAD,),
+            **arguments_for(splits, configuration),
         )
         check_kind(model, self.name)
         check_channels(model)
         check_learns_cases(model, replaced=configuration.replace_cases, least_purity=configuration.least_purity)
+        check_every_class(model, labels_of(splits.train), splits.classes)
+        check_loss(model, configuration)
         self.prepare(model, splits, configuration)
         return model
 
@@ -334,26 +341,6 @@ class ClassificationTask(Task):
         confusion_picture(torch.tensor(details["confusion"]), details["classes"], folder / "confusion.png")
         write_text(folder / "confusion.json", json.dumps(details, ensure_ascii=False) + "\n")
         return [folder / "confusion.png"]
-
-
-def _of_the_data(splits: DataSplits, configuration: ClassificationFit) -> dict[str, Any]:
-    """Arguments that a model may take of the data: `image_size`, and `num_channels`, 1 where all pictures are grey."""
-    takes = inspect.signature(registry.model_factory(configuration.model)).parameters
-    found: dict[str, Any] = {}
-    if configuration.weights is not None:
-        return found
-    if "image_size" in takes:
-        found["image_size"] = list(splits.view.size)
-    if "num_channels" in takes and "num_channels" not in configuration.model_arguments:
-        found["num_channels"] = 1 if _all_grey(splits.train) else 3
-    return found
-
-
-def _all_grey(samples: Samples) -> bool:
-    """Whether the channels of every picture are alike, of a thousand spread over `samples`."""
-    step = max(len(samples) // 1000, 1)
-    pictures = (samples[index]["image"] for index in range(0, len(samples), step))
-    return all(bool((image == image[:1]).all()) for image in pictures)
 
 
 @torch.no_grad()

@@ -13,9 +13,9 @@ from torch import Tensor
 from encore.base.errors import DataError
 from encore.base.files import write_text
 from encore.base.progress import ProgressReporter
-from encore.data.tables import LAYOUT, read_unlabelled, table_files
 from encore.data.tabular_columns import Columns
 from encore.data.tabular_files import Table
+from encore.data.tabular_sources import LAYOUT, read_unlabelled, table_files
 from encore.nn.tables.row_model import RowModel
 from encore.tasks.inputs import unique_stems
 from encore.tasks.own_ways import GivesReasons

@@ -1,4 +1,4 @@
-"""The task `tabular-classification`: its configuration and the hooks of `Task`."""
+"""The task `tabular-classification`: the hooks of `Task`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
+import numpy as np
 import torch
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -23,22 +24,22 @@ from encore.base.runtime import Runtime
 from encore.data.contracts import DataSplits, Samples
 from encore.data.splits import shuffled
 from encore.data.tables import TableRows, open_table_part, open_tables, takes_table
-from encore.data.tabular_columns import Columns, Missing, TableView
+from encore.data.tabular_columns import Columns, TableView
 from encore.nn.batch_norm import folded
 from encore.nn.creation import create_model
 from encore.nn.export import Deployment, Port
 from encore.nn.model import EncoreModel
 from encore.nn.tables.row_model import RowModel
-from encore.tasks.base import FitConfiguration, Measured, Metrics, Task, TrainedModel, check_kind, details_of
+from encore.tasks.base import Measured, Metrics, Task, TrainedModel, check_kind, details_of
 from encore.tasks.classification.cases import LearnsCases, check_learns_cases, neighbours, pruned, refit_head
 from encore.tasks.classification.metrics import ClassificationMetrics
 from encore.tasks.classification.pictures import confusion_picture
 from encore.tasks.tabular_classification.cases import as_batches, write_cases
+from encore.tasks.tabular_classification.configuration import TabularFit
 from encore.tasks.tabular_classification.module import TabularModule
 from encore.tasks.tabular_classification.pictures import SHOWN_COLUMNS, ShownRow, draw_rows
 from encore.tasks.tabular_classification.prediction import predict_tables
 from encore.tasks.views import ByEpoch
-from encore.training.configuration import TrainingConfiguration
 from encore.training.loading import plain_loader
 from encore.training.trainer import device_of
 
@@ -56,48 +57,6 @@ REFIT_STEPS = 5
 to the end would then give cases weights that no longer tell whose they are."""
 
 _BATCH = 1024
-
-
-def _one_or_more(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
-
-
-Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_more)]
-"""Names of columns, as `["id","code"]` or, of one alone, `id`."""
-
-
-class TabularFit(FitConfiguration):
-    """Keys of `encore fit tabular-classification`.
-
-    Attributes:
-        target: the column of the classes; null takes the one called label, class, target or species, else the last.
-        ignore: columns that are left out.
-        categorical: columns of numbers that are categories (codes).
-        missing: `refuse` tables with missing cells, or fill them with the training part's `median` (of texts the
-            commonest level), which the model keeps.
-        train_samples: how many of the training rows are used, every class with its share; null for all.
-        label_smoothing: share of the target that is spread over all classes, 0…1.
-        monitor: the validation metric that picks the model: `log_likelihood`, the mean log-probability of the right
-            class, tells models apart on few rows; or an accuracy.
-        replace_cases: after training, every case of a model that learns cases (prototypes) becomes the training row
-            nearest to it; the head stays.
-        least_purity: after training, cases are dropped of whose ten nearest training rows a smaller share than this
-            has the class that the case speaks for, 0…1; 0 keeps all. The head then follows a few steps.
-    """
-
-    model: str = "mlp"
-    target: str | None = None
-    ignore: Names = ()
-    categorical: Names = ()
-    missing: Missing = "refuse"
-    train_samples: int | None = Field(default=None, ge=2)
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    monitor: Literal["log_likelihood", "accuracy", "class_accuracy"] = "log_likelihood"
-    replace_cases: bool = False
-    least_purity: float = Field(default=0.0, ge=0, le=1)
-    training: TrainingConfiguration = TrainingConfiguration(
-        epochs=100, batch_size=32, learning_rate=1e-2, weight_decay=1e-2, channels_last=False
-    )
 
 
 class TabularClassificationTask(Task):
@@ -131,15 +90,28 @@ class TabularClassificationTask(Task):
         if constant:
             shown = ", ".join(constant[:5]) + (" …" if len(constant) > 5 else "")
             progress.message(f"left out, as they do not vary in the training part: {len(constant)} columns ({shown})")
+        rows = np.concatenate([part.features.numpy() for part in (splits.train, splits.val, splits.test)])
+        for name in view_of(splits).columns.numbering(rows):
+            progress.message(f"column '{name}' seems to number the rows: if so, leave it out with ignore={name}")
         return self.shortened(splits, configuration)
 
     def shortened(self, splits: DataSplits, configuration: TabularFit) -> DataSplits:
-        """`splits` with as many training rows as the configuration asks for; columns and statistics stay."""
+        """`splits` with as many training rows as the configuration asks for; columns and statistics stay.
+
+        Raises:
+            ConfigurationError: a class loses all its rows.
+        """
         train: TableRows = splits.train
         wanted = configuration.train_samples
         if wanted is None or wanted >= len(train):
             return splits
         kept = sorted(shuffled(len(train), 0, train.labels)[:wanted])
+        lost = set(train.labels) - {train.labels[index] for index in kept}
+        if lost:
+            raise ConfigurationError(
+                f"train_samples: among {wanted} training rows none is of the class '{train.classes[min(lost)]}'",
+                "take more",
+            )
         labels, names = [train.labels[index] for index in kept], [train.names[index] for index in kept]
         return replace(splits, train=TableRows(train.features[kept].numpy(), labels, train.classes, names))
 
@@ -164,7 +136,8 @@ class TabularClassificationTask(Task):
         """A fresh model for the table's columns and classes; from weights of a RUN on a table with the same columns.
 
         Raises:
-            ConfigurationError: the model takes no rows, or the weights are of other columns.
+            ConfigurationError: the model takes no rows, is to have another size than the table, or the weights are of
+                other columns.
         """
         torch.manual_seed(seed)
         if "num_features" not in inspect.signature(registry.model_factory(configuration.model)).parameters:
@@ -172,11 +145,14 @@ class TabularClassificationTask(Task):
                 f"'{configuration.model}' does not take rows of a table",
                 f"see encore.list_models(task='{self.name}')",
             )
-        arguments = {
-            "num_features": view_of(splits).columns.num_features,
-            "num_classes": len(splits.classes),
-            **configuration.model_arguments,
-        }
+        given = {"num_features": view_of(splits).columns.num_features, "num_classes": len(splits.classes)}
+        for key, due in given.items():
+            if configuration.model_arguments.get(key, due) != due:
+                raise ConfigurationError(
+                    f"model_arguments.{key} is {configuration.model_arguments[key]}, but {splits.name} has {due}",
+                    "leave it out",
+                )
+        arguments = {**configuration.model_arguments, **given}
         model: EncoreModel = create_model(
             configuration.model, weights=configuration.weights, fresh=(HEAD,), **arguments
         )
@@ -222,7 +198,8 @@ class TabularClassificationTask(Task):
             return trained
         found = neighbours(model, as_batches(splits.train))
         if configuration.replace_cases or configuration.least_purity:
-            kept = pruned(found.purity, configuration.least_purity)
+            owners = None if model.owners is None else model.owners.cpu()
+            kept = pruned(found.purity.cpu(), configuration.least_purity, owners)
             if configuration.replace_cases:
                 model.replace_by_nearest(found.codes, found.labels)
             if len(kept) < len(found.purity):
