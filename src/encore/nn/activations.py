@@ -5,6 +5,7 @@ Source: The Principles of Deep Learning Theory (arXiv 2106.10165), chapters 2 an
 
 from __future__ import annotations
 
+import copy
 import importlib
 import math
 import re
@@ -348,8 +349,6 @@ def _written_here(function: ElementwiseFunction | nn.Module) -> Activation | Non
 
 def _frozen(module: nn.Module) -> nn.Module:
     """A copy in float64 whose parameters (PReLU's slope) are constants."""
-    import copy
-
     copied = copy.deepcopy(module).double().eval()
     for parameter in copied.parameters():
         parameter.requires_grad_(False)

@@ -124,7 +124,7 @@ def _trains(layer: nn.Module) -> bool:
 def _own(model: nn.Module) -> nn.Module:
     """The model itself, out of the wrappers of `torch.compile` and `nn.DataParallel`."""
     if not isinstance(model, nn.Module):
-        raise InitialisationError(f"a {type(model).__name__} is no network", "give a torch.nn.Module")
+        raise InitialisationError(f"{type(model).__name__} is no network", "give a torch.nn.Module")
     if isinstance(model, nn.DataParallel):
         return _own(model.module)
     inner = getattr(model, "_orig_mod", None)

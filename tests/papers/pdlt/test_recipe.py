@@ -57,8 +57,15 @@ def test_half_stable_critical_points_have_the_books_digits(claim_id: str):
 
 
 def test_widths_have_to_grow():
-    with pytest.raises(ConfigurationError, match="larger than the one before"):
-        RECIPE.configuration("smoke", {"ensembles.widths": [10, 20, 20, 30]})
+    for wrong, said in (
+        ([10, 20, 20, 30], "larger than the one before"),
+        ([2, 3, 4, 50], "three widths of 9"),
+        ([10, 20, 30, 10**6], "fit into memory"),
+    ):
+        with pytest.raises(ConfigurationError, match=said):
+            RECIPE.configuration("smoke", {"ensembles.widths": wrong})
+    with pytest.raises(ConfigurationError, match="at most 1000 layers"):
+        RECIPE.configuration("smoke", {"ensembles.depth": 10**5})
 
 
 def test_an_expansion_finds_its_coefficients():

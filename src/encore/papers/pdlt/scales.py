@@ -11,6 +11,11 @@ from encore.base.runtime import Scale
 
 HALF_STABLE = ("gelu",)
 
+_NARROWEST = 9
+"""Width from which the second layer of a ReLU network takes part in an expansion: 5/n is at most 0.6."""
+
+_WIDEST, _DEEPEST = 2**14, 1000
+
 
 class EnsembleSettings(Configuration):
     """Ensembles of real networks.
@@ -46,7 +51,23 @@ class EnsembleSettings(Configuration):
     def _growing(cls, widths: list[int]) -> list[int]:
         if widths[0] < 2 or sorted(set(widths)) != widths:
             raise ValueError("give widths from 2 on, each larger than the one before")
+        if widths[-1] > _WIDEST:
+            raise ValueError(f"give widths up to {_WIDEST}, whose weights fit into memory")
         return widths
+
+    @field_validator("widths", "kernel_widths")
+    @classmethod
+    def _wide_enough(cls, widths: list[int]) -> list[int]:
+        if widths[-3] < _NARROWEST:
+            raise ValueError(f"give at least three widths of {_NARROWEST} and more, for an expansion in 1/n")
+        return widths
+
+    @field_validator("depth", "half_stable_depth", "kernel_depth", "residual_depth")
+    @classmethod
+    def _shallow_enough(cls, depth: int) -> int:
+        if depth > _DEEPEST:
+            raise ValueError(f"give at most {_DEEPEST} layers")
+        return depth
 
     def depth_of(self, name: str) -> int:
         """L of an activation's ensembles."""
