@@ -153,7 +153,7 @@ def preactivations(
         architecture: widths, variances, activation.
         x: (n_0, M) or (n_0,) float32 or float64, one column per sample; its device and dtype are computed in.
         networks: N.
-        seed: of all weights.
+        seed: of all weights; ensembles of other widths have other weights throughout.
 
     Yields:
         (ℓ, z, W): ℓ = 1 … L, z (chunk, n_ℓ, M) and the weights (chunk, n_ℓ, n_{ℓ−1}) that led to it.
@@ -164,7 +164,7 @@ def preactivations(
     chunk = max(1, min(networks, _CHUNK // largest))
     generator = torch.Generator(x.device)
     for start in range(0, networks, chunk):
-        generator.manual_seed(derive_seed(seed, "networks", start))
+        generator.manual_seed(derive_seed(seed, "networks", *architecture.widths, start))
         count = min(chunk, networks - start)
         z = x.expand(count, *x.shape)
         for layer, (fan_in, width) in enumerate(zip(fan_ins, architecture.widths, strict=True), 1):
@@ -242,7 +242,7 @@ def measure_without_weights(architecture: Architecture, x: Tensor, networks: int
     generator = torch.Generator(x.device)
     chunk = max(1, min(networks, _CHUNK // max(architecture.widths)))
     for start in range(0, networks, chunk):
-        generator.manual_seed(derive_seed(seed, "neurons", start))
+        generator.manual_seed(derive_seed(seed, "neurons", *architecture.widths, start))
         count = min(chunk, networks - start)
         signals, earlier = x.expand(count, -1)[:, :, None], None
         for layer, width in enumerate(architecture.widths):
