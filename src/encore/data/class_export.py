@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
 from PIL import Image
 
-from encore.base.errors import RunFolderError
-from encore.base.files import unwritable
+from encore.base.files import new_folder
 from encore.base.progress import ProgressReporter
 from encore.data.named import NamedSet
 
@@ -29,14 +26,10 @@ def write_class_folders(source: NamedSet, folder: Path, *, seed: int = 0, progre
     Raises:
         RunFolderError: the folder is not empty or cannot be written.
     """
-    folder = folder.resolve()
     splits = source.open(None, image_size=None, seed=seed)
     parts = {"train": splits.train, "val": splits.val, "test": splits.test}
     total, step = sum(len(part) for part in parts.values()), 0
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise RunFolderError(f"{folder} is not empty", "name another folder with --out")
+    with new_folder(folder) as partial:
         for name, part in parts.items():
             for one in splits.classes:
                 (partial / name / one).mkdir(parents=True, exist_ok=True)
@@ -46,11 +39,4 @@ def write_class_folders(source: NamedSet, folder: Path, *, seed: int = 0, progre
                 Image.fromarray(sample["image"].permute(1, 2, 0).numpy()).save(place)
                 step += 1
                 progress.update(f"writing {source.name}", step, total)
-        if folder.is_dir():
-            folder.rmdir()
-        partial.rename(folder)
-    except OSError as error:
-        raise unwritable(folder, error) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return splits.sizes()

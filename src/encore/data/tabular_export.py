@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import csv
-import os
-import shutil
 from pathlib import Path
 
 import numpy as np
 
-from encore.base.errors import RunFolderError
-from encore.base.files import unwritable
+from encore.base.files import new_folder
 from encore.data.named import NamedSet
 from encore.data.tables import TableRows
 from encore.data.tabular_columns import TableView
@@ -30,15 +27,10 @@ def write_tables(source: NamedSet, folder: Path, *, seed: int = 0) -> dict[str, 
     Raises:
         RunFolderError: the folder is not empty or cannot be written.
     """
-    folder = folder.resolve()
     splits = source.open(None, image_size=None, seed=seed)
     view: TableView = splits.view
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     parts: dict[str, TableRows] = {"train": splits.train, "val": splits.val, "test": splits.test}
-    try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise RunFolderError(f"{folder} is not empty", "name another folder with --out")
-        partial.mkdir(parents=True)
+    with new_folder(folder) as partial:
         for name, part in parts.items():
             with (partial / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
                 table = csv.writer(file)
@@ -47,11 +39,4 @@ def write_tables(source: NamedSet, folder: Path, *, seed: int = 0) -> dict[str, 
                     values = view.columns.values_of(part.features[index])
                     cells = [value if isinstance(value, str) else str(np.float32(value)) for value in values.values()]
                     table.writerow([part.names[index], *cells, splits.classes[part.labels[index]]])
-        if folder.is_dir():
-            folder.rmdir()
-        partial.rename(folder)
-    except OSError as error:
-        raise unwritable(folder, error) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return splits.sizes()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
+import lightning
 import torch
 from torch import nn
 
@@ -115,6 +116,15 @@ def make_schedule(
     return torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=rates, total_steps=max(total_steps, 2), pct_start=0.3, cycle_momentum=False
     )
+
+
+def configured_optimizers(module: lightning.LightningModule, configuration: TrainingConfiguration) -> Any:
+    """What a task's module answers to `configure_optimizers`: its `model`'s optimiser, a schedule stepped per batch."""
+    optimizer = make_optimizer(cast("nn.Module", module.model), configuration)
+    schedule = make_schedule(optimizer, configuration, int(module.trainer.estimated_stepping_batches))
+    if schedule is None:
+        return optimizer
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 def rate_factor(step: int, configuration: TrainingConfiguration, total_steps: int) -> float:

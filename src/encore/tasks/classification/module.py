@@ -15,7 +15,7 @@ from encore.tasks.classification.mixing import Mixing
 from encore.tasks.own_ways import HasOwnLoss
 from encore.tasks.views import as_input
 from encore.training.configuration import TrainingConfiguration
-from encore.training.optimisation import make_optimizer, make_schedule
+from encore.training.optimisation import configured_optimizers
 
 Loss = Literal["cross_entropy", "binary_cross_entropy"]
 HEAD = "head"
@@ -105,9 +105,4 @@ class ClassificationModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The configured optimiser, with its schedule stepped per batch."""
-        optimizer = make_optimizer(self.model, self.training_configuration)
-        total = int(self.trainer.estimated_stepping_batches)
-        schedule = make_schedule(optimizer, self.training_configuration, total)
-        if schedule is None:
-            return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return configured_optimizers(self, self.training_configuration)

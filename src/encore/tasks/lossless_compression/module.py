@@ -9,7 +9,7 @@ from torch import Tensor
 
 from encore.nn.model import EncoreModel
 from encore.training.configuration import TrainingConfiguration
-from encore.training.optimisation import make_optimizer, make_schedule
+from encore.training.optimisation import configured_optimizers
 
 
 class DensityModule(lightning.LightningModule):
@@ -40,8 +40,4 @@ class DensityModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The configured optimiser, with its schedule stepped per batch."""
-        optimizer = make_optimizer(self.model, self.training_configuration)
-        schedule = make_schedule(optimizer, self.training_configuration, int(self.trainer.estimated_stepping_batches))
-        if schedule is None:
-            return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return configured_optimizers(self, self.training_configuration)

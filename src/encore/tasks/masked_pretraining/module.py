@@ -16,7 +16,7 @@ from encore.nn.model import EncoreModel
 from encore.tasks.masked_pretraining.pictures import reconstruction_sheet
 from encore.tasks.sheets import save_picture
 from encore.training.configuration import TrainingConfiguration
-from encore.training.optimisation import make_optimizer, make_schedule
+from encore.training.optimisation import configured_optimizers
 
 
 def fixed_mask(model: Any, batch: int, number: int) -> Tensor:
@@ -52,12 +52,7 @@ class MaskedPretrainingModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The configured optimiser, with its schedule stepped per batch."""
-        optimizer = make_optimizer(self.model, self.training_configuration)
-        total = int(self.trainer.estimated_stepping_batches)
-        schedule = make_schedule(optimizer, self.training_configuration, total)
-        if schedule is None:
-            return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return configured_optimizers(self, self.training_configuration)
 
 
 class PaintEveryEpoch(lightning.Callback):

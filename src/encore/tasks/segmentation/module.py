@@ -13,7 +13,7 @@ from encore.nn.model import DeeplySupervised, EncoreModel
 from encore.tasks.segmentation.losses import SegmentationLoss
 from encore.tasks.segmentation.metrics import SegmentationMetrics
 from encore.training.configuration import TrainingConfiguration
-from encore.training.optimisation import make_optimizer, make_schedule
+from encore.training.optimisation import configured_optimizers
 
 BAND_BYTES = 2**28
 """The most that scores take while they are resized to a picture's size."""
@@ -69,12 +69,7 @@ class SegmentationModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The configured optimiser, with its schedule stepped per batch."""
-        optimizer = make_optimizer(self.model, self.training_configuration)
-        total = int(self.trainer.estimated_stepping_batches)
-        schedule = make_schedule(optimizer, self.training_configuration, total)
-        if schedule is None:
-            return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return configured_optimizers(self, self.training_configuration)
 
 
 def logits_at(model: EncoreModel, images: Tensor, size: tuple[int, ...]) -> Tensor:

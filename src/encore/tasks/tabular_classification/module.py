@@ -13,7 +13,7 @@ from encore.nn.tables.row_model import RowModel
 from encore.tasks.classification.metrics import ClassificationMetrics
 from encore.tasks.own_ways import HasOwnLoss
 from encore.training.configuration import TrainingConfiguration
-from encore.training.optimisation import make_optimizer, make_schedule
+from encore.training.optimisation import configured_optimizers
 
 
 class TabularModule(lightning.LightningModule):
@@ -73,9 +73,4 @@ class TabularModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The configured optimiser, with its schedule stepped per batch."""
-        optimizer = make_optimizer(self.model, self.training_configuration)
-        total = int(self.trainer.estimated_stepping_batches)
-        schedule = make_schedule(optimizer, self.training_configuration, total)
-        if schedule is None:
-            return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return configured_optimizers(self, self.training_configuration)
