@@ -63,7 +63,7 @@ def test_what_was_done_before_an_error_is_kept(tmp_path: Path):
     with pytest.raises(ValueError), RunFolder(tmp_path / "run", REQUEST) as folder:  # noqa: PT012
         folder.finish("one", 1)
         raise ValueError
-    assert {entry.name for entry in (tmp_path / "run").iterdir()} == {"one.json", "request.json"}
+    assert {entry.name for entry in (tmp_path / "run").iterdir()} == {"one.json", "elapsed.json", "request.json"}
 
 
 def test_two_processes_cannot_share_a_folder(tmp_path: Path):
@@ -98,3 +98,15 @@ def test_an_error_while_writing_leaves_the_earlier_file_and_no_rest(tmp_path: Pa
         raise ValueError
     assert json.loads(path.read_text()) == {"a": 1}
     assert [entry.name for entry in tmp_path.iterdir()] == ["value.json"]
+
+
+def test_a_resumed_run_knows_how_long_it_was_worked_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    clock = iter([100.0, 160.0, 500.0, 530.0, 900.0])
+    monkeypatch.setattr("encore.base.runs.time.monotonic", lambda: next(clock))
+    with RunFolder(tmp_path / "run", {}) as folder:
+        folder.finish("first", {})
+    with RunFolder(tmp_path / "run", {}, resume=True) as folder:
+        assert folder.seconds_before == 60.0
+        folder.finish("second", {})
+    with RunFolder(tmp_path / "run", {}, resume=True) as folder:
+        assert folder.seconds_before == 90.0

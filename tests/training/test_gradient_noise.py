@@ -449,13 +449,25 @@ def test_it_is_pickled_and_copied_with_its_network():
         ({"eta": 0.3, "gamma": -0.1}, "gamma is at least 0"),
         ({}, "either eta"),
         ({"eta": 0.3, "std": 0.1}, "either eta"),
-        ({"std": 0.0}, "eta is above 0"),
+        ({"std": 0.0}, "std is above 0"),
+        ({"std": -0.1}, "std is above 0"),
+        ({"std": math.nan}, "std is above 0"),
         ({"eta": 0.3, "start_step": -1}, "at least 0"),
     ],
 )
 def test_impossible_noise_is_refused(arguments: dict[str, Any], says: str):
     with pytest.raises(ConfigurationError, match=says):
         GradientNoise(torch.optim.SGD(weights((1,)), lr=0.1), **arguments)
+
+
+def test_a_step_before_the_first_is_refused():
+    with pytest.raises(ConfigurationError, match="steps count from 0"):
+        add_gradient_noise_(weights((1,)), -1, 0.3)
+
+
+def test_parameters_in_place_of_an_optimiser_are_refused():
+    with pytest.raises(ConfigurationError, match="around a Linear, which is no optimiser"):
+        GradientNoise(nn.Linear(3, 2), 0.3)  # type: ignore[arg-type]
 
 
 def test_lbfgs_and_a_second_wrapping_are_refused():

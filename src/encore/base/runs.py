@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime
 import json
 import shutil
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,6 +23,7 @@ from encore.base.files import unwritable, write_json
 from encore.base.processes import process_rank
 
 REQUEST = "request.json"
+ELAPSED = "elapsed.json"
 _LOCK = ".lock"
 
 
@@ -42,6 +44,11 @@ def read_request(folder: Path) -> dict[str, Any]:
 class RunFolder:
     """One run on disk.
 
+    Attributes:
+        path: the folder.
+        resumed: whether it held something already.
+        seconds_before: what earlier processes spent on it, up to the last step that each finished.
+
     Args:
         path: the folder; made if missing.
         request: what was asked, plain JSON values; a resumed run has to ask the same.
@@ -54,6 +61,8 @@ class RunFolder:
 
     def __init__(self, path: Path | str, request: dict[str, Any], *, resume: bool = False) -> None:
         self.path = Path(path)
+        self.seconds_before = 0.0
+        self._opened = time.monotonic()
         self.request = json.loads(json.dumps(request))
         if self.path.exists() and not self.path.is_dir():
             raise RunFolderError(f"--out {self.path} is a file", "name a folder")
@@ -83,6 +92,7 @@ class RunFolder:
             except RunFolderError:
                 self.release()
                 raise
+            self.seconds_before = float((self.finished(ELAPSED.removesuffix(".json")) or {}).get("seconds", 0.0))
         else:
             write_json(self.path / REQUEST, self.request)
 
@@ -145,5 +155,6 @@ class RunFolder:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
     def finish(self, step: str, outcome: Any) -> None:
-        """Record that `step` is done, with its outcome (JSON values)."""
+        """Record that `step` is done, with its outcome (JSON values), and how long the run has taken so far."""
         write_json(self.path / f"{step}.json", outcome)
+        write_json(self.path / ELAPSED, {"seconds": round(self.seconds_before + time.monotonic() - self._opened, 1)})

@@ -121,5 +121,6 @@ def _check_shapes(path: Path, images_name: str, images: NDArray[Any], name: str,
     if labels.shape != (len(images),) or labels.dtype.kind not in "iub":
         raise DataError(
             f"{path}: {name} is {labels.dtype} of shape {labels.shape}",
-            f"due is an integer type of shape ({len(images)},)",
+            f"due is an integer type of shape ({len(images)},)"
+            + ("; number names with numpy.unique(…, return_inverse=True)" if labels.dtype.kind in "USO" else ""),
         )

@@ -74,7 +74,8 @@ class Performance:
         runtime: device, precision, data roots.
         progress: told of all work.
         folder: the run's folder; absent in a dry run.
-        seconds_before: what earlier parts of a resumed run took.
+        seconds_before: what the finished steps that a resumed run took over say that they took; the record has this or
+            what the folder says of earlier processes, whichever is more.
     """
 
     card: Card
@@ -128,6 +129,7 @@ class Performance:
 
     def result(self) -> ResultRecord:
         """The record of all that was measured, claims in the card's order."""
+        before = self.folder.seconds_before if self.folder is not None else 0.0
         return ResultRecord(
             paper=self.card.slug,
             title=self.card.title,
@@ -138,7 +140,7 @@ class Performance:
             configuration=self.configuration.model_dump(mode="json"),
             versions=package_versions(),
             machine=machine_in_words(),
-            seconds=round(self.seconds_before + time.monotonic() - self._started, 1),
+            seconds=round(max(self.seconds_before, before) + time.monotonic() - self._started, 1),
             peak_memory_bytes=peak_memory_bytes(),
             claims=[self.records[claim.id] for claim in self.claims if claim.id in self.records],
             tables=self.tables,

@@ -99,9 +99,11 @@ def add_gradient_noise_(
         The standard deviation that was added.
 
     Raises:
-        ConfigurationError: η is not above 0, γ is below 0, or a gradient is sparse.
+        ConfigurationError: η is not above 0, γ or `step` is below 0, or a gradient is sparse.
     """
     check_noise(eta, gamma)
+    if step < 0:
+        raise ConfigurationError(f"gradient noise of step {step}", "steps count from 0")
     std = math.sqrt(noise_variance(step, eta, gamma))
     for gradients in by_kind(_gradients(parameters)).values():
         add_noise(gradients, std, lambda block, _: block.normal_(generator=generator), blocks_at_once=1)
@@ -143,8 +145,9 @@ class GradientNoise(Optimizer):
         num_steps: steps taken.
 
     Raises:
-        ConfigurationError: η is not above 0 or γ below 0; both or neither of `eta` and `std`; an optimiser that has to
-            compute gradients itself, several times a step (LBFGS); in `step`, a sparse gradient.
+        ConfigurationError: η or `std` is not above 0, or γ below 0; both or neither of `eta` and `std`; what is wrapped
+            is no optimiser, or one that has to compute gradients itself, several times a step (LBFGS); in `step`, a
+            sparse gradient.
     """
 
     # GradScaler unscales the gradients before `step`; a fused optimiser would do so afterwards, noise included.
@@ -167,11 +170,20 @@ class GradientNoise(Optimizer):
                 "give either eta, a variance that fades, or std, a deviation that stays",
             )
         if std is not None:
+            if not (math.isfinite(std) and std > 0):
+                raise ConfigurationError(
+                    f"gradient noise of deviation std={std}", "std is above 0; leave the noise out"
+                )
             eta, gamma = std**2, 0.0
         assert eta is not None
         check_noise(eta, gamma)
         if start_step < 0:
             raise ConfigurationError(f"gradient noise from step {start_step} on", "start_step is at least 0")
+        if not hasattr(optimizer, "step"):
+            raise ConfigurationError(
+                f"gradient noise around a {type(optimizer).__name__}, which is no optimiser",
+                "wrap a torch.optim.Optimizer, as in GradientNoise(torch.optim.SGD(parameters, lr=0.1), eta=0.01)",
+            )
         if isinstance(optimizer, GradientNoise):
             raise ConfigurationError("this optimiser has gradient noise already", "wrap it once")
         closure = inspect.signature(type(optimizer).step).parameters.get("closure")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from encore.base.errors import ConfigurationError
 from encore.papers.pdlt.ensemble_runs import SCALE_INVARIANT, EnsembleRuns, critical_setting
 from encore.papers.pdlt.exact import scale_invariant_vertex
+from encore.papers.pdlt.exact_errors import law_errors
 from encore.papers.pdlt.fits import expand, slope_of, slopes_of
 from encore.papers.pdlt.scales import EnsembleSettings
 from encore.papers.pdlt.statistics import Estimate, spread_of
@@ -20,7 +21,7 @@ MOST_GROWTH = 0.6
 """ν·ℓ/n up to which a width takes part in an expansion in 1/n."""
 
 MOST_EXACT = 0.4
-"""Normalised vertex up to which averages over networks have errors that can be trusted: its law has a long tail."""
+"""Normalised vertex up to which deviations of averages are about normal: its law has a long tail."""
 
 
 def expand_layers(
@@ -82,8 +83,13 @@ def first_correction(runs: EnsembleRuns, settings: EnsembleSettings, name: str) 
 def exact_range(
     runs: EnsembleRuns, settings: EnsembleSettings, name: str, quantity: str
 ) -> list[tuple[int, list[int], Estimate]]:
-    """Of a scale-invariant activation, per width the layers from the second on whose vertex is small enough."""
-    growth, depth, found = critical_setting(name).growth, settings.depth_of(name), []
+    """Of a scale-invariant activation, per width the layers from the second on whose vertex is small enough.
+
+    Errors are those that the law itself gives (`exact_errors`), not those of the sample.
+    """
+    setting, depth, found = critical_setting(name), settings.depth_of(name), []
+    growth, slopes = setting.growth, setting.activation.scale_invariant
+    assert slopes is not None
     for width in settings.widths:
         last = max(
             [
@@ -93,7 +99,10 @@ def exact_range(
             ],
             default=2,
         )
-        found.append((width, list(range(2, last + 1)), runs.signals(name, width, depth)[quantity][1:last]))
+        layers = list(range(2, last + 1))
+        errors = law_errors(quantity, slopes, layers, width, runs.networks(width, depth), setting.first_kernel)
+        sampled = runs.signals(name, width, depth)[quantity][1:last]
+        found.append((width, layers, replace(sampled, error=errors)))
     return found
 
 

@@ -109,7 +109,8 @@ class EnsembleClaims:
             signal = max(signal, float((found.value / found.error).abs().max()))
         alone = agreement(held)
         note = (
-            f"{_EXPANSION_NOTE}. Beside a free first coefficient G1 is hardly told from 0; with K held, G1 of "
+            f"{_LAW_NOTE}. {_EXPANSION_NOTE}. "
+            "Beside a free first coefficient G1 is hardly told from 0; with K held, G1 of "
             f"{_listed(SLOWLY_FALLING)} deviates by up to {alone.largest:.2f} of {alone.allowed:.2f} allowed, at "
             f"standard errors of {alone.precision}, and is told from 0 by up to {signal:.1f} of them. The claim holds "
             f"if this does too, and is open where G1 is told from 0 by less than {TOLD:g}. Of G1 of GELU ensembles of "
@@ -139,7 +140,7 @@ class EnsembleClaims:
             "Measured both as the connected four-point function of different neurons and as the variance of the "
             "metric, which are equal for Gaussian weights. Linear and ReLU are compared with the law that is exact "
             f"at every width, up to a normalised vertex of {MOST_EXACT}: beyond, averages over networks are ruled "
-            "by a few. " + _EXPANSION_NOTE
+            f"by a few. {_LAW_NOTE}. {_EXPANSION_NOTE}"
         )
         return self._agreed(claim, agreement(compared), "V", note)
 
@@ -324,6 +325,11 @@ def _judged(
     record = exact_record(claim, measured, holds=holds, baselines=baselines, note=note)
     return record.model_copy(update={"holds": None}) if undecided else record
 
+
+_LAW_NOTE = (
+    "Standard errors of linear and ReLU are those that the law itself gives: a sample that has not met the few "
+    "largest networks shows too small ones"
+)
 
 _EXPANSION_NOTE = (
     f"Where only the first order is known, ensembles of all widths with ν·ℓ/n up to {MOST_GROWTH} are fitted by a "
