@@ -49,7 +49,7 @@ def test_an_unknown_paper_or_task_to_fit(encore, streets_folder: Path):
 
 def test_a_verb_that_the_paper_lacks(encore, streets_folder: Path):
     refused(encore("run", "hnerv"), "planned", "segnet")
-    refused(encore("fit", "pdlt", streets_folder), "planned")
+    refused(encore("fit", "pdlt", streets_folder), "'pdlt' has no 'fit'", "run, ask")
 
 
 def test_an_unknown_verb_and_option(encore):

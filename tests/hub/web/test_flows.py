@@ -182,7 +182,7 @@ def test_runs_are_limited(reader: TestClient, settings: HubSettings) -> None:
 
 
 @pytest.mark.parametrize(
-    ("slug", "scale"), [("segnet", "paper"), ("segnet", "x; rm -rf /"), ("pdlt", "smoke"), ("nothing", "smoke")]
+    ("slug", "scale"), [("segnet", "paper"), ("segnet", "x; rm -rf /"), ("crate", "smoke"), ("nothing", "smoke")]
 )
 def test_only_performed_papers_and_offered_scales_run(
     reader: TestClient, database: Database, slug: str, scale: str
