@@ -117,7 +117,11 @@ def main() -> None:
     device = torch.device(options.device)
     rows = measure("deformation", deformations(device), options.rounds, device)
     rows += measure("step", steps(options.networks, device), options.rounds, device)
-    write_results(f"prototypes_{device.type}", {"batch": BATCH, "networks": options.networks, "rows": rows}, device)
+    write_results(
+        "prototypes" if device.type == "cpu" else "prototypes_gpu",
+        {"batch": BATCH, "networks": options.networks, "rows": rows},
+        device,
+    )
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -202,12 +203,14 @@ def speed() -> str:
         found = json.loads(path.read_text(encoding="utf-8"))
         if path.stem.startswith("hub_"):
             continue
-        title = registry.card(path.stem).title.partition(":")[0]
+        title = registry.card(path.stem.removesuffix("_gpu")).title.partition(":")[0]
         parts.append(f"## {title}")
-        parts.append(
-            f"{found['created'][:10]}, {found['machine']}, {found['threads']} threads, torch "
-            f"{found['versions']['torch']}; input {'×'.join(str(side) for side in found['shape'])}."
-        )
+        measured_on = f"{found['created'][:10]}, {found['machine']}, {found['threads']} threads, torch "
+        measured_on += str(found["versions"]["torch"])
+        if "shape" not in found:
+            parts += [f"{measured_on}.", *plain_tables(found)]
+            continue
+        parts.append(f"{measured_on}; input {'×'.join(str(side) for side in found['shape'])}.")
         if "trees" in found:
             parts.append(trees_table(found))
             continue
@@ -223,6 +226,45 @@ def speed() -> str:
                 parts.append(f"![Speed relative to {reference}](images/benchmarks/{plot}.png)")
     parts += hub_tables()
     return write("speed.md", "\n\n".join(parts) + "\n")
+
+
+HEADING = ("created", "machine", "device", "threads", "versions")
+"""What every benchmark's file says of itself."""
+
+
+def plain_tables(found: dict[str, Any]) -> list[str]:
+    """Whatever a benchmark wrote, a table for each entry; of repeated timings the median."""
+    parts, single = [], {}
+    for name, value in found.items():
+        if name in HEADING:
+            continue
+        rows = value if isinstance(value, list) else _rows_of(value) if isinstance(value, dict) else None
+        if rows is None:
+            single[name] = value
+            continue
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        lines = ["| " + " | ".join(map(_words, columns)) + " |", "|---" * len(columns) + "|"]
+        lines += ["| " + " | ".join(_shown(row.get(key)) for key in columns) + " |" for row in rows]
+        parts += [f"{_words(name.removesuffix('_rows')).capitalize()}:", "\n".join(lines)]
+    said = "; ".join(f"{_words(name)} {_shown(value)}" for name, value in single.items())
+    return [*([f"{said}."] if said else []), *parts]
+
+
+def _rows_of(value: dict[str, Any]) -> list[dict[str, Any]]:
+    """A mapping as rows of a table."""
+    if all(isinstance(one, dict) for one in value.values()):
+        return [{"": name, **one} for name, one in value.items()]
+    return [value]
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        value = statistics.median(value)
+    return f"{value:.3g}" if isinstance(value, float) else "" if value is None else str(value)
 
 
 def hub_tables() -> list[str]:
