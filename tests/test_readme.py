@@ -12,11 +12,12 @@ README = Path(__file__).parents[1] / "README.md"
 
 def test_the_python_of_the_readme_runs(clean_directory: Path):
     text = README.read_text(encoding="utf-8")
-    (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S)
     names: dict[str, object] = {}
-    exec(compile(code, str(README), "exec"), names)
+    for code in re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S):
+        exec(compile(code, str(README), "exec"), names)
     assert tuple(names["logits"].shape) == (1, 11, 90, 120)
     assert len(names["encoder"].feature_info) == 5
+    assert names["optimizer"].eta == 0.01
 
 
 def test_the_claims_table_is_written_from_the_records():
