@@ -16,6 +16,12 @@ from encore.base.seeds import derive_seed
 BLOCK = 2**18
 """Random numbers that a CPU draws at once: as many as a core's cache holds, from which they are added at once."""
 
+GRAIN = 2**15
+"""Elements up to which PyTorch works on one core."""
+
+MANY = 16
+"""Blocks from which drawing them side by side is worth waking the threads for."""
+
 GPU_BLOCK = 2**24
 """As many as keep a GPU busy, in a buffer that is small beside it."""
 
@@ -109,14 +115,25 @@ def add_noise(gradients: Sequence[Tensor], std: float, draw: Draw, blocks_at_onc
     flat = [_flat(gradient) for gradient in gradients]
     blocks = list(_blocks(flat, block_size(gradients[0].device)))
     sizes = [[len(piece) for piece in block] for block in blocks]
-    at_once = min(blocks_at_once, len(blocks))
+    at_once = blocks_at_once if len(blocks) >= MANY else min(len(blocks), 1)
     buffer = torch.empty(at_once, max(map(sum, sizes), default=0), dtype=drawn, device=gradients[0].device)
-    for first in range(0, len(blocks), max(at_once, 1)):
-        chosen = range(first, min(first + at_once, len(blocks)))
-        rows = [buffer[index - first, : sum(sizes[index])] for index in chosen]
-        draw_all(rows, chosen, draw)
-        for row, index in zip(rows, chosen, strict=True):
-            torch._foreach_add_(blocks[index], row.split(sizes[index]), alpha=std)
+
+    @torch.no_grad()
+    def add_blocks(worker: int) -> None:
+        for index in range(worker, len(blocks), at_once):
+            row = buffer[worker, : sum(sizes[index])]
+            draw(row, index)
+            for piece, numbers in zip(blocks[index], row.split(sizes[index]), strict=True):
+                # Side by side, pieces are so small that none of them starts threads of its own.
+                most = GRAIN if at_once > 1 else max(len(piece), 1)
+                for one, other in zip(piece.split(most), numbers.split(most), strict=True):
+                    one.add_(other, alpha=std)
+
+    if at_once > 1:
+        for work in [_pool().submit(add_blocks, worker) for worker in range(at_once)]:
+            work.result()
+    elif at_once:
+        add_blocks(0)
     for gradient, one in zip(gradients, flat, strict=True):
         if one.data_ptr() != gradient.data_ptr():  # a gradient with gaps has no flat view
             gradient.copy_(one.view(gradient.shape))
