@@ -79,7 +79,7 @@ def draw_prototypes(models: dict[str, PrototypeNetwork], path: Path) -> None:
         for axis, case in zip(row, order, strict=False):
             axis.imshow(shown[case].mean(0).numpy(), cmap="gray", vmin=0, vmax=1)
             label = model.classes[supported[case]] if model.classes else str(supported[case])
-            axis.set_title(label[:9].replace("$", r"\$"), fontsize=7, pad=2)
+            axis.set_title(label[:11].replace("$", r"\$"), fontsize=6, pad=2)
         row[0].text(-0.25, 0.5, name.replace("_", " "), transform=row[0].transAxes, ha="right", va="center", fontsize=8)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=130)
