@@ -58,7 +58,7 @@ class PartsRecipe(Recipe):
             seconds=sum(plan.seconds for plan in plans),
             memory_bytes=max((plan.memory_bytes for plan in plans), default=0),
             disk_bytes=sum(plan.disk_bytes for plan in plans),
-            notes=[note for plan in plans for note in plan.notes],
+            notes=list(dict.fromkeys(note for plan in plans for note in plan.notes)),
         )
 
     def perform(self, performance: Performance) -> None:

@@ -10,7 +10,7 @@ iterated with all its entries between neurons (Eq. 8.12).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -219,12 +219,26 @@ def measure(
         seed: of all weights.
         progress, stage: told of finished networks.
     """
-    progress = progress or SilentProgress()
+    passes = ((layer, z, None) for layer, z, _ in preactivations(architecture, x, networks, seed))
+    return _measured(architecture, x, passes, networks, progress or SilentProgress(), stage)
+
+
+def _measured(
+    architecture: Architecture,
+    x: Tensor,
+    passes: Iterable[tuple[int, Tensor, Tensor | None]],
+    networks: int,
+    progress: ProgressReporter,
+    stage: str,
+) -> Measurements:
+    """What passes of (layer, z, Ĥ or None) show, layer by layer and chunk by chunk."""
     collected, done, before = _Collected(), 0, x[None, :, None]
-    for layer, z, _ in preactivations(architecture, x, networks, seed):
+    for layer, z, kernel in passes:
         if layer == 1:
             before = x[None, :, None].expand(len(z), -1, -1)
         _measure_signals(collected, layer - 1, z, _metric(architecture, before))
+        if kernel is not None:
+            _measure_kernels(collected, layer - 1, z[:, :, 0].double(), kernel.double())
         before = architecture.function(z)
         if layer == len(architecture.widths):
             done += len(z)
@@ -281,18 +295,8 @@ def measure_kernel(
     Raises:
         ConfigurationError: the architecture has skip connections.
     """
-    progress = progress or SilentProgress()
-    collected, done, before = _Collected(), 0, x[None, :, None]
-    for layer, z, kernel in tangent_kernels(architecture, x, networks, derivative, rates, seed=seed):
-        if layer == 1:
-            before = x[None, :, None].expand(len(z), -1, -1)
-        _measure_signals(collected, layer - 1, z, _metric(architecture, before))
-        _measure_kernels(collected, layer - 1, z[:, :, 0].double(), kernel.double())
-        before = architecture.function(z)
-        if layer == len(architecture.widths):
-            done += len(z)
-            progress.update(stage, done, networks)
-    return Measurements(architecture.widths, collected.joined())
+    passes = tangent_kernels(architecture, x, networks, derivative, rates, seed=seed)
+    return _measured(architecture, x, passes, networks, progress or SilentProgress(), stage)
 
 
 def tangent_kernels(

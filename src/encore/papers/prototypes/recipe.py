@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -62,9 +63,9 @@ class _StudyPart(Part):
     data_name: str
     arms: Sequence[Arm]
 
+    @abstractmethod
     def fit(self, performance: Performance) -> PrototypesFit:
         """What the arms share."""
-        raise NotImplementedError
 
     def asked_arms(self, performance: Performance) -> list[Arm]:
         """The arms that the claims asked for need."""
