@@ -40,21 +40,29 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `folder`; on leaving without an error it becomes `folder`.
+    """Yield a temporary folder whose contents become those of `folder`, unless there is an error.
+
+    It lies beside `folder`; where that exists already, within it, as it may be the working directory or a
+    mounted disk, which cannot be replaced.
 
     Raises:
-        RunFolderError: something lies in `folder`, it cannot be written, or the disk is full.
+        RunFolderError: `folder` is a file, something lies in it, it cannot be written, or the disk is full.
     """
-    folder = folder.resolve()
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    if folder.exists() and not folder.is_dir():
+        raise RunFolderError(f"--out {folder} is a file", "name a folder")
+    exists = folder.is_dir()
+    if exists and any(folder.iterdir()):
+        raise RunFolderError(f"--out {folder} is not empty", "empty it, or name another folder")
+    name = f".{os.getpid()}.partial" if exists else f".{folder.resolve().name}.{os.getpid()}.partial"
+    partial = (folder if exists else folder.parent) / name
     try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise RunFolderError(f"{folder} is not empty", "name another folder with --out")
         partial.mkdir(parents=True)
         yield partial
-        if folder.is_dir():
-            folder.rmdir()
-        partial.rename(folder)
+        if exists:
+            for entry in sorted(partial.iterdir()):
+                entry.rename(folder / entry.name)
+        else:
+            partial.rename(folder)
     except OSError as error:
         raise unwritable(folder, error) from error
     finally:

@@ -12,10 +12,6 @@ FOLDER/README.txt                    what it is
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from encore.base.errors import RunFolderError
-from encore.base.files import unwritable, write_json, write_text
+from encore.base.files import new_folder, write_json, write_text
 from encore.base.progress import ProgressReporter
 from encore.data.streets.classes import CLASSES, COUNTABLE
 from encore.data.streets.dataset import Streets
@@ -57,39 +52,8 @@ def write_folder(
         RunFolderError: `folder` is a file, is not empty or cannot be written.
     """
     streets = Streets(num_samples, height=height, width=width, seed=seed)
-    folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise RunFolderError(f"--out {folder} is a file", "name a folder")
-    try:
-        with _filled(folder) as partial:
-            _render(streets, partial, progress)
-    except OSError as error:
-        raise unwritable(folder, error) from error
-
-
-@contextmanager
-def _filled(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder whose contents become those of `folder`, unless there is an error.
-
-    It lies beside `folder`; where that exists already, within it, as it may be the working directory or a
-    mounted disk, which cannot be replaced.
-    """
-    exists = folder.is_dir()
-    if exists and any(folder.iterdir()):
-        raise RunFolderError(f"--out {folder} is not empty", "empty it, or name another folder")
-    partial = (
-        folder / f".{os.getpid()}.partial" if exists else folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    )
-    try:
-        partial.mkdir(parents=True)
-        yield partial
-        if exists:
-            for entry in sorted(partial.iterdir()):
-                entry.rename(folder / entry.name)
-        else:
-            partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with new_folder(Path(folder)) as partial:
+        _render(streets, partial, progress)
 
 
 def _render(streets: Streets, folder: Path, progress: ProgressReporter) -> None:
